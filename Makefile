@@ -1,0 +1,36 @@
+# `make up` runs the workbench, `make test` passes the tests; each does the set-up it needs.
+PYTHON ?= python3
+SETUP = @$(PYTHON) config/environments.py
+DEV = .venv/bin
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: up down demo doctor test check bench env env-dev lab format
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+env:
+	$(SETUP) hub user mlflow
+
+env-dev: env
+	$(SETUP) dev
+
+check: env-dev ## Lint, types and import contracts
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/mypy hub spawner kernels magics extensions
+	PATH=$(CURDIR)/$(DEV):$$PATH $(DEV)/lint-imports
+
+test: env-dev ## Run every test that this machine can run
+	$(DEV)/python -m pytest
+
+bench: env-dev ## Run one benchmark: make bench NAME=startup
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=x, with x one of: $$(ls benchmarks/*.py | xargs -n1 basename -s .py | tr '\n' ' ')"; exit 2; }
+	$(DEV)/python benchmarks/$(NAME).py $(ARGS)
+
+format: env-dev ## Format the code
+	$(DEV)/ruff format .
+	$(DEV)/ruff check --fix .
+
+-include tests/kube/kube.mk
