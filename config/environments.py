@@ -29,9 +29,7 @@ SUPPORTED = ((3, 11), (3, 13))
 def reachable_by_everybody(path: Path) -> bool:
     """Whether any operating-system user may execute `path`, through every folder above it."""
     real = path.resolve()
-    return all(
-        folder.stat().st_mode & stat.S_IXOTH for folder in (real, *real.parents) if folder.exists()
-    )
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (real, *real.parents) if folder.exists())
 
 
 def choose_interpreter() -> Path:
@@ -111,7 +109,10 @@ def build(name: str, uv: str, interpreter: Path) -> None:
     settings.pop("VIRTUAL_ENV", None)
     settings.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run(
-        [uv, "sync", "-q", "--frozen", "--python", str(interpreter), *extras], cwd=ROOT, env=settings, check=True
+        [uv, "sync", "-q", "--frozen", "--python", str(interpreter), *extras],
+        cwd=ROOT,
+        env=settings,
+        check=True,
     )
     stamp.write_text(wanted)
 

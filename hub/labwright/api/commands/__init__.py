@@ -1,0 +1,60 @@
+"""The command line. `labwright --help` lists the verbs; each part registers its own by entry point.
+
+The group `labwright.commands` in pyproject.toml maps a verb to a click command; a verb whose dependencies are not in
+this environment (the services' in a user's, say) is listed with that reason instead of breaking the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+from labwright.api import __version__
+from labwright.api.errors import InvalidRequest, LabwrightError
+
+# Exit codes: 0 done, 1 the work failed, 2 the request was wrong (as click does for usage).
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only when that verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({entry.name for entry in entry_points(group="labwright.commands")})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for entry in entry_points(group="labwright.commands"):
+            if entry.name == cmd_name:
+                try:
+                    command: click.Command = entry.load()
+                except ImportError as error:
+                    return unavailable(cmd_name, error.name or "a package")
+                return command
+        return None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabwrightError as error:
+            click.echo(f"labwright: {error.sentence()}", err=True)
+            sys.exit(EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED)
+
+
+def unavailable(verb: str, missing: str) -> click.Command:
+    @click.command(verb, help=f"(needs {missing}, which this environment does not have)")
+    def command() -> None:
+        raise LabwrightError(
+            f"'labwright {verb}' needs {missing}, which this environment does not have.",
+            remedy="Run it with the hub's environment (.envs/hub/bin/labwright).",
+        )
+
+    return command
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="labwright")
+def main() -> None:
+    """Labwright: a Jupyter workbench for teams that build models."""

@@ -1,0 +1,31 @@
+"""Names shared by every process: environment variables, scopes, URL prefixes."""
+
+from __future__ import annotations
+
+# Where a kernel, a run or the command line finds the services (no trailing slash).
+CORE_URL = "LABWRIGHT_CORE_URL"  # e.g. http://127.0.0.1:8003/services/core
+DATA_URL = "LABWRIGHT_DATA_URL"  # e.g. http://127.0.0.1:8004/services/data
+# A file holding the bearer token of a run or cluster, renewed in place; wins over the next.
+TOKEN_FILE = "LABWRIGHT_TOKEN_FILE"  # noqa: S105 - a variable's name
+HUB_TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - a variable's name
+# Set in the kernels of job runs only.
+RUN_ID = "LABWRIGHT_RUN_ID"
+# The notebook's path relative to its owner's home, where known.
+NOTEBOOK = "LABWRIGHT_NOTEBOOK"
+PROFILE = "LABWRIGHT_PROFILE"  # slug of the profile that the server or run was started with
+HOME = "LABWRIGHT_HOME"
+
+CORE_PREFIX = "/services/core"
+DATA_PREFIX = "/services/data"
+API = "/api/v1"
+MLFLOW_PREFIX = CORE_PREFIX + "/mlflow"
+
+# Custom scopes. JupyterHub wants the prefix custom:.
+SCOPE_JOBS = "custom:labwright:jobs"
+SCOPE_CLUSTERS = "custom:labwright:clusters"
+SCOPE_DATA = "custom:labwright:data"
+SCOPE_TRACKING = "custom:labwright:tracking"
+SCOPE_USAGE = "custom:labwright:usage"
+SCOPE_ADMIN = "custom:labwright:admin"  # never on a token of a server, kernel, run or cluster
+SCOPE_LEDGER = "custom:labwright:ledger"  # the hub's own: reserve and release for anybody
+USER_SCOPES = (SCOPE_JOBS, SCOPE_CLUSTERS, SCOPE_DATA, SCOPE_TRACKING, SCOPE_USAGE)

@@ -1,0 +1,127 @@
+"""The audit trail: one hash chain per service, written in the transaction of the mutation it tells of.
+
+Each row's digest is SHA-256 over the previous digest and the row, so that a row edited, deleted or moved breaks the
+chain from there on. No secret is ever put into `details`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from labwright.api.usage import AuditPage, AuditRow
+from labwright.hub.database import UtcDateTime
+
+GENESIS = "0" * 64
+
+
+def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
+    """The chain's rows, and its head (one row, locked while appending)."""
+    rows = sa.Table(
+        "audit",
+        metadata,
+        sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("time", UtcDateTime, nullable=False, index=True),
+        sa.Column("who", sa.Text, nullable=False, index=True),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("what", sa.Text, nullable=False),
+        sa.Column("details", sa.Text, nullable=False),
+        sa.Column("digest", sa.Text, nullable=False),
+    )
+    head = sa.Table(
+        "audit_head",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("digest", sa.Text, nullable=False),
+    )
+    return rows, head
+
+
+class AuditLog:
+    """Appends to and checks the chain of one service."""
+
+    def __init__(self, service: str, rows: sa.Table, head: sa.Table) -> None:
+        self.service = service
+        self._rows = rows
+        self._head = head
+
+    def append(
+        self,
+        connection: sa.Connection,
+        *,
+        now: datetime,
+        who: str,
+        action: str,
+        what: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a row in the caller's write transaction: either both happen or neither."""
+        last = connection.execute(sa.select(self._head).where(self._head.c.id == 1).with_for_update()).one_or_none()
+        sequence, previous = (last.sequence + 1, last.digest) if last else (1, GENESIS)
+        text = json.dumps(dict(details or {}), sort_keys=True, default=str)
+        digest = chain_digest(previous, sequence, now, who, action, what, text)
+        connection.execute(
+            self._rows.insert().values(
+                sequence=sequence, time=now, who=who, action=action, what=what, details=text, digest=digest
+            )
+        )
+        if last is None:
+            connection.execute(self._head.insert().values(id=1, sequence=sequence, digest=digest))
+        else:
+            connection.execute(self._head.update().where(self._head.c.id == 1).values(sequence=sequence, digest=digest))
+
+    def page(
+        self,
+        connection: sa.Connection,
+        *,
+        before: int | None = None,
+        who: str | None = None,
+        limit: int = 100,
+    ) -> AuditPage:
+        """The newest rows first, with whether the whole chain is intact."""
+        table = self._rows
+        query = sa.select(table).order_by(table.c.sequence.desc()).limit(limit)
+        if before is not None:
+            query = query.where(table.c.sequence < before)
+        if who is not None:
+            query = query.where(table.c.who == who)
+        found = connection.execute(query).all()
+        items = [
+            AuditRow(
+                service=self.service,
+                sequence=row.sequence,
+                time=row.time,
+                who=row.who,
+                action=row.action,
+                what=row.what,
+                details=json.loads(row.details),
+                digest=row.digest,
+            )
+            for row in found
+        ]
+        following = items[-1].sequence if len(items) == limit else None
+        return AuditPage(items=items, intact=self.first_break(connection) is None, next=following)
+
+    def first_break(self, connection: sa.Connection) -> int | None:
+        """The sequence number at which the chain no longer holds, or None."""
+        previous, expected = GENESIS, 1
+        for row in connection.execute(sa.select(self._rows).order_by(self._rows.c.sequence)):
+            digest = chain_digest(previous, row.sequence, row.time, row.who, row.action, row.what, row.details)
+            if row.sequence != expected or digest != row.digest:
+                return expected
+            previous, expected = digest, expected + 1
+        head = connection.execute(sa.select(self._head)).one_or_none()
+        ends_right = (head.sequence, head.digest) == (expected - 1, previous) if head else expected == 1
+        return None if ends_right else expected
+
+
+def chain_digest(previous: str, sequence: int, time: datetime, who: str, action: str, what: str, details: str) -> str:
+    stamp = int(time.timestamp() * 1_000_000)
+    text = json.dumps([previous, sequence, stamp, who, action, what, details])
+    return hashlib.sha256(text.encode()).hexdigest()

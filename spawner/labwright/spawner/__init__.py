@@ -1,0 +1,1 @@
+"""Profiles, admission and the two ways to start a person's processes: local and Kubernetes."""
