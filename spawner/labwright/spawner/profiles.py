@@ -5,8 +5,13 @@ Nothing that a browser sends is believed but a slug and declared options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from labwright.api.errors import InvalidRequest
+
+EVERYONE = "everyone"  # the group that everybody is in
 
 
 @dataclass(frozen=True)
@@ -103,3 +108,50 @@ class Workbench:
 
     def profile(self, slug: str) -> Profile | None:
         return next((profile for profile in self.profiles if profile.slug == slug), None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A profile and its options as this person may have them; made by `choose` alone."""
+
+    profile: Profile
+    options: Mapping[str, str]
+
+
+def profiles_for(groups: Iterable[str], profiles: Iterable[Profile]) -> list[Profile]:
+    """The profiles that a member of these groups may use, in the file's order."""
+    member = {EVERYONE, *groups}
+    return [profile for profile in profiles if member & set(profile.groups)]
+
+
+def choose(user_options: Mapping[str, Any], profiles: Iterable[Profile], groups: Iterable[str]) -> Choice:
+    """The profile that was asked for, looked up here; `InvalidRequest` for anything that is not declared.
+
+    A profile of other groups does not exist for this person. Without a slug it is the first one allowed.
+    """
+    allowed = profiles_for(groups, profiles)
+    if not allowed:
+        raise InvalidRequest("There is no profile that you may use.", remedy="Ask your admin for one.")
+    unknown = sorted(set(user_options) - {"profile", "options"})
+    if unknown:
+        raise InvalidRequest(f"'{unknown[0]}' cannot be chosen.", remedy="Choose a profile and its options only.")
+    slug = user_options.get("profile", allowed[0].slug)
+    profile = next((profile for profile in allowed if profile.slug == slug), None)
+    if profile is None:
+        known = ", ".join(profile.slug for profile in allowed)
+        raise InvalidRequest(f"There is no profile '{slug}'.", remedy=f"Choose one of: {known}.")
+    given = user_options.get("options") or {}
+    if not isinstance(given, Mapping):
+        raise InvalidRequest("The options of a profile are names with values.", remedy="Choose them on the form.")
+    return Choice(profile, _choose_options(given, profile))
+
+
+def _choose_options(given: Mapping[Any, Any], profile: Profile) -> dict[str, str]:
+    for name, value in given.items():
+        if name not in profile.options:
+            known = ", ".join(profile.options) or "none"
+            raise InvalidRequest(f"{profile.name} has no option '{name}'.", remedy=f"It has: {known}.")
+        if value not in profile.options[name]:
+            known = ", ".join(profile.options[name])
+            raise InvalidRequest(f"'{value}' is no {name} of {profile.name}.", remedy=f"Choose one of: {known}.")
+    return {name: str(given.get(name, values[0])) for name, values in profile.options.items()}
