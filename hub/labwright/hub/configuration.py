@@ -1,0 +1,168 @@
+"""JupyterHub's configuration, as code that can be imported and tested.
+
+`config/jupyterhub_config.py` calls `configure(c)`. The hub runs beside the proxy and the services, never above them:
+its restart stops nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from labwright.api import names
+from labwright.hub.authentication import PeopleAuthenticator
+from labwright.hub.local_spawner import LabwrightSpawner
+from labwright.hub.settings import Settings, from_environment
+from labwright.spawner.profiles import Workbench
+from labwright.spawner.workbench import WatchedWorkbench
+
+log = logging.getLogger("labwright.hub")
+DAY = 24 * 3600
+TEMPLATES = Path(__file__).parent / "templates"
+ADMIN_ROLES = {"cloud-admin", "ai-admin"}
+SERVICES = ("core", "data", "gateway", "hub", "people")  # each has a token of its own
+
+SCOPE_DESCRIPTIONS = {
+    names.SCOPE_JOBS: "Run and schedule notebooks",
+    names.SCOPE_CLUSTERS: "Start and stop clusters",
+    names.SCOPE_DATA: "Query connections",
+    names.SCOPE_TRACKING: "Read and write experiments and models",
+    names.SCOPE_USAGE: "See one's usage and quota",
+    names.SCOPE_ADMIN: "Administer the workbench",
+    names.SCOPE_LEDGER: "Reserve and release for anybody",
+}
+ACCESS = ("access:services!service=core", "access:services!service=data", "access:services!service=gateway")
+# What a server's token may do: never SCOPE_ADMIN, whoever owns the server.
+SERVER_SCOPES = ("users:activity!user", "access:servers!server", "read:users!user", *names.USER_SCOPES, *ACCESS)
+
+
+def configure(c: Any, settings: Settings | None = None) -> None:
+    """Fill in JupyterHub's configuration for this workbench."""
+    settings = settings or from_environment()
+    workbench = WatchedWorkbench(settings.workbench_file, lambda problem: log.error("%s", problem))
+    _hub(c, settings)
+    _proxy(c, settings)
+    _pages(c)
+    tokens = read_service_tokens(settings)
+    c.JupyterHub.custom_scopes = {name: {"description": text} for name, text in SCOPE_DESCRIPTIONS.items()}
+    c.JupyterHub.services = services(settings, tokens)
+    c.JupyterHub.load_roles = roles(workbench())
+    _authentication(c, settings, os.environ)
+    _spawner(c, settings, workbench)
+
+
+def _hub(c: Any, settings: Settings) -> None:
+    hub = c.JupyterHub
+    hub.bind_url = settings.public_url
+    hub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}"
+    hub.db_url = f"sqlite:///{settings.hub_folder}/jupyterhub.sqlite"
+    hub.cookie_secret_file = str(settings.hub_folder / "cookie_secret")
+    hub.upgrade_db = True
+    # Servers and the proxy outlive the hub.
+    hub.cleanup_servers = False
+    hub.cleanup_proxy = False
+    hub.service_check_interval = 0  # the supervisor's work
+    hub.last_activity_interval = 60
+    hub.init_spawners_timeout = 1
+    hub.cookie_max_age_days = 1
+    hub.oauth_token_expires_in = DAY
+    hub.token_expires_in_max_seconds = 90 * DAY
+    hub.concurrent_spawn_limit = 50
+    hub.allow_named_servers = True
+    hub.named_server_limit_per_user = 5
+    hub.shutdown_on_logout = False
+
+
+def _proxy(c: Any, settings: Settings) -> None:
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
+    c.ConfigurableHTTPProxy.auth_token = (settings.hub_folder / "proxy.token").read_text().strip()
+    c.JupyterHub.proxy_check_interval = 5  # a restarted proxy knows no routes
+
+
+def _pages(c: Any) -> None:
+    c.JupyterHub.template_paths = [str(TEMPLATES)]
+    c.JupyterHub.logo_file = str(TEMPLATES / "logo.svg")
+    c.JupyterHub.template_vars = {"labwright_css": (TEMPLATES / "labwright.css").read_text()}
+
+
+def services(settings: Settings, tokens: Mapping[str, str]) -> list[dict[str, Any]]:
+    """External services: the hub knows and routes them, and neither starts nor stops them."""
+    browser = ["read:users!user", *names.USER_SCOPES, names.SCOPE_ADMIN, *ACCESS]
+    # `timeout`: the hub waits that long for each at its start, and needs none of them.
+    return [
+        {
+            "name": "core",
+            "url": f"http://127.0.0.1:{settings.core_port}",
+            "api_token": tokens["core"],
+            # The admin's page logs in through the hub; only this browser token may carry SCOPE_ADMIN.
+            "oauth_client_allowed_scopes": browser,
+            "oauth_no_confirm": True,
+            "display": False,
+            "timeout": 0,
+        },
+        {
+            "name": "data",
+            "url": f"http://127.0.0.1:{settings.data_port}",
+            "api_token": tokens["data"],
+            "display": False,
+            "timeout": 0,
+        },
+        {"name": "gateway", "api_token": tokens["gateway"], "display": False},
+        {"name": "hub", "api_token": tokens["hub"], "display": False},
+        {"name": "people", "api_token": tokens["people"], "display": False},
+    ]
+
+
+def roles(workbench: Workbench) -> list[dict[str, Any]]:
+    """Who may do what. Rights come from groups; a service's token has only what it needs."""
+    admin_groups = sorted(name for name, given in workbench.groups.items() if ADMIN_ROLES & set(given))
+    lookup = ["read:users", "list:users", "read:groups"]
+    return [
+        {"name": "user", "scopes": ["self", *names.USER_SCOPES, *ACCESS]},
+        {"name": "server", "scopes": list(SERVER_SCOPES)},
+        {"name": "labwright-admin", "scopes": [names.SCOPE_ADMIN, "admin-ui"], "groups": admin_groups},
+        {"name": "labwright-core", "scopes": [*lookup, "read:servers", "read:hub"], "services": ["core"]},
+        {"name": "labwright-data", "scopes": ["read:users"], "services": ["data"]},
+        {"name": "labwright-gateway", "scopes": ["read:users"], "services": ["gateway"]},
+        {"name": "labwright-hub", "scopes": [names.SCOPE_LEDGER, ACCESS[0]], "services": ["hub"]},
+        {"name": "labwright-people", "scopes": ["admin:users", "delete:servers", "read:hub"], "services": ["people"]},
+    ]
+
+
+def read_service_tokens(settings: Settings) -> dict[str, str]:
+    """The tokens of all services. The hub keeps a copy of its own: data's file cannot be read by its user."""
+    tokens: dict[str, str] = json.loads((settings.hub_folder / "service-tokens.json").read_text())
+    return tokens
+
+
+def _authentication(c: Any, settings: Settings, environ: Mapping[str, str]) -> None:
+    c.Authenticator.manage_groups = True
+    c.Authenticator.allow_all = True  # everybody whom the authenticator knows
+    c.Authenticator.delete_invalid_users = False
+    kind = environ.get("LABWRIGHT_AUTHENTICATOR")
+    if kind:  # an OAuthenticator or another one; its own settings come from config/jupyterhub_config.py
+        c.JupyterHub.authenticator_class = kind
+        return
+    c.JupyterHub.authenticator_class = PeopleAuthenticator
+    c.PeopleAuthenticator.people_file = str(settings.hub_folder / "people.json")
+    c.PeopleAuthenticator.one_person = not settings.by_user
+
+
+def _spawner(c: Any, settings: Settings, workbench: WatchedWorkbench) -> None:
+    c.JupyterHub.spawner_class = LabwrightSpawner
+    c.LabwrightSpawner.settings = settings
+    c.LabwrightSpawner.workbench = workbench
+    c.Spawner.server_token_scopes = list(SERVER_SCOPES)
+    c.Spawner.cmd = [str(settings.python("user").with_name("jupyterhub-singleuser"))]
+    c.Spawner.default_url = "/lab"
+    c.Spawner.env_keep = []
+    c.Spawner.http_timeout = 60
+    c.Spawner.start_timeout = 60
+    c.Spawner.poll_interval = 10
+    c.Spawner.poll_jitter = 0
+    c.Spawner.consecutive_failure_limit = 0  # a refused server is no reason for the hub to exit

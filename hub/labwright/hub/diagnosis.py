@@ -1,0 +1,158 @@
+"""What `labwright doctor` tests: each part by itself, each with what to do."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from labwright.api.errors import LabwrightError
+from labwright.hub import supervision
+from labwright.hub.configuration import SERVICES
+from labwright.hub.installation import misplaced
+from labwright.hub.programs import exists, programs
+from labwright.hub.settings import Settings
+from labwright.spawner import cgroups, workbench
+
+
+@dataclass(frozen=True)
+class Finding:
+    part: str
+    state: Literal["good", "note", "bad"]
+    text: str
+    remedy: str = ""
+
+
+def diagnose(settings: Settings) -> Iterator[Finding]:
+    """Every finding, as it is made."""
+    yield from check_file(settings)
+    yield from check_isolation(settings)
+    yield from check_tools(settings)
+    yield from check_disk(settings)
+    if supervision.supervisor_pid(settings) is None:
+        left = supervision.strays(settings)
+        text = f"it is down, but {len(left)} of its services run" if left else "it is down"
+        remedy = "labwright down, then labwright up" if left else "labwright up"
+        yield Finding("workbench", "bad", text, remedy)
+        return
+    yield Finding("workbench", "good", f"up at {settings.public_url}")
+    yield from check_permissions(settings)
+    yield from check_programs(settings)
+    yield from check_tokens(settings)
+
+
+def check_file(settings: Settings) -> Iterator[Finding]:
+    try:
+        found = workbench.load(settings.workbench_file)
+    except LabwrightError as error:
+        yield Finding("workbench.yaml", "bad", str(error), "Correct the lines; the running hub keeps the last good one")
+        return
+    yield Finding("workbench.yaml", "good", f"{settings.workbench_file}, {len(found.profiles)} profiles")
+
+
+def check_isolation(settings: Settings) -> Iterator[Finding]:
+    if not settings.by_user:
+        yield Finding(
+            "isolation",
+            "note",
+            "started without root: every process runs as you, so exactly one person may log in",
+            "Start it with sudo to give each person an account of their own",
+        )
+        return
+    closed = supervision.closed_folder(settings.python("user"))
+    if closed:
+        yield Finding("isolation", "bad", f"people's servers cannot start: {closed} is closed", f"chmod o+x {closed}")
+    else:
+        yield Finding("isolation", "good", "each person's processes run under an account of their own")
+    groups = cgroups.detect("labwright-doctor")
+    if groups is not None:
+        cgroups.remove(list(set(groups.parents.values())))
+    if groups is not None and groups.limits_memory:
+        yield Finding("limits", "good", f"control groups: {', '.join(groups.parents)}")
+    else:
+        yield Finding(
+            "limits",
+            "note",
+            "no control group for memory: each single process is limited, not a server with its kernels together",
+            "Run it as a systemd service with Delegate=yes, or on a machine of its own",
+        )
+
+
+def check_tools(settings: Settings) -> Iterator[Finding]:
+    for environment in ("hub", "user", "mlflow"):
+        path = settings.python(environment)
+        if not path.exists():
+            yield Finding(f"environment {environment}", "bad", f"{path} is missing", "make up")
+    java = supervision.find_java(settings)
+    if java:
+        yield Finding("Java", "good", str(java))
+    else:
+        yield Finding("Java", "note", "none, so Spark will not start", "make up installs one from a wheel")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium:
+        yield Finding("Chromium", "good", chromium)
+    else:
+        yield Finding("Chromium", "note", "none; only 'make demo' and browser tests need it", "apt install chromium")
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    if not settings.home.exists():
+        return
+    free = shutil.disk_usage(settings.home).free
+    text = f"{free >> 30} GB free under {settings.home}"
+    enough = free > 4 * supervision.NEEDED_BYTES
+    yield Finding("disk", "good", text) if enough else Finding("disk", "bad", text, "Free some space")
+
+
+def check_permissions(settings: Settings) -> Iterator[Finding]:
+    wrong = list(misplaced(settings))
+    for service in SERVICES:
+        path = settings.service_token_file(service)
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) != 0o600:
+            wrong.append(f"{path} can be read by others")
+    for text in wrong:
+        yield Finding("permissions", "bad", text, "labwright down, then labwright up: it sets them right")
+    if not wrong:
+        yield Finding("permissions", "good", "folders, keys and tokens are closed to others")
+
+
+def check_programs(settings: Settings) -> Iterator[Finding]:
+    states = supervision.states(settings)
+    for program in programs(settings):
+        if not exists(program):
+            yield Finding(program.name, "note", "not part of this version")
+            continue
+        log = settings.logs / f"{program.name}.log"
+        if supervision.is_healthy(settings, program.name):
+            yield Finding(program.name, "good", "answers")
+        else:
+            state = states.get(program.name, "unknown").lower()
+            late = "; it takes up to half a minute" if program.name == "mlflow" else ""
+            yield Finding(program.name, "bad", f"does not answer (supervisor: {state}){late}", f"See {log}")
+
+
+def check_tokens(settings: Settings) -> Iterator[Finding]:
+    for service in SERVICES:
+        try:
+            problem = _token_problem(settings, service)
+        except OSError:
+            problem = "cannot be read; doctor needs the rights of who started the workbench"
+        if problem:
+            yield Finding(f"token of {service}", "bad", problem, "labwright down, then labwright up")
+
+
+def _token_problem(settings: Settings, service: str) -> str | None:
+    token = settings.service_token_file(service).read_text().strip()
+    try:
+        answer = httpx.get(
+            f"{settings.hub_api_url}/user", headers={"Authorization": f"token {token}"}, timeout=5.0, trust_env=False
+        )
+    except httpx.TransportError:
+        return None  # the hub's own finding says so
+    return None if answer.status_code == 200 else f"the hub answers {answer.status_code} to it"
+
+

@@ -1,0 +1,60 @@
+"""The hub's own calls to core's ledger: reserve before a server starts, give back when it ended, ask what is left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from labwright.api import names
+from labwright.api.client import raise_for_problem
+from labwright.api.errors import LabwrightError, NotFound, ProblemResponse, Unavailable
+from labwright.api.usage import Me, ReservationRequest
+
+log = logging.getLogger("labwright.hub")
+DEADLINE_SECONDS = 10.0
+
+
+def server_key(user: str, server: str) -> str:
+    """Names a server's reservation; `server` is empty for the default one."""
+    return f"server:{user}/{server}"
+
+
+class LedgerClient:
+    """Speaks as the service `hub`, the only one that may reserve for anybody."""
+
+    def __init__(self, core_url: str, token: Callable[[], str]) -> None:
+        self._url = core_url + names.API
+        self._token = token
+
+    async def reserve(self, request: ReservationRequest) -> None:
+        """Take what the server needs, or raise `QuotaExceeded`."""
+        await self._ask("POST", "/ledger/reservations", request.model_dump(mode="json"))
+
+    async def renew(self, key: str, ttl_seconds: int) -> None:
+        await self._ask("POST", "/ledger/renew", {"key": key, "ttl_seconds": ttl_seconds})
+
+    async def release(self, key: str) -> None:
+        await self._ask("POST", "/ledger/release", {"key": key})
+
+    async def person(self, name: str) -> Me:
+        """Profiles, quota and what runs, of anybody."""
+        return Me.model_validate(await self._ask("GET", f"/ledger/people/{quote(name, safe='')}", None))
+
+    async def _ask(self, method: str, path: str, body: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_SECONDS) as client:
+                response = await client.request(method, self._url + path, json=body, headers=headers)
+        except httpx.TransportError:
+            raise Unavailable("The core service") from None
+        raise_for_problem(response)
+        return response.json() if response.content else None
+
+
+def is_missing_route(error: LabwrightError) -> bool:
+    """Whether core has no ledger at all (to be removed once every core has one)."""
+    return error.status == 404 and (isinstance(error, ProblemResponse | NotFound))

