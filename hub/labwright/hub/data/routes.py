@@ -1,0 +1,252 @@
+"""The data service over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from labwright.api.connections import (
+    ARROW_STREAM,
+    Catalog,
+    Connection,
+    ConnectionPage,
+    ConnectionRequest,
+    Grant,
+    Origin,
+    Preview,
+    QueryRequest,
+    TableColumns,
+)
+from labwright.api.errors import InvalidRequest, LabwrightError, NotFound, Unavailable
+from labwright.api.usage import AuditPage
+from labwright.hub.callers import AdminCaller, Caller, DataCaller
+from labwright.hub.data import catalog as views
+from labwright.hub.data import drivers
+from labwright.hub.data.gateway import Gateway, QueryResponse
+from labwright.hub.data.store import Definition
+from labwright.hub.data.workers import WorkerFailure
+
+HEALTH_SECONDS = 4.0
+MAX_PREVIEW = 1000
+
+health_router = APIRouter()
+router = APIRouter()
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+Service = Annotated[Gateway, Depends(_gateway)]
+
+
+@health_router.get("/health", include_in_schema=False)
+async def health() -> dict[str, str]:
+    """Open to everybody: that the service answers, nothing else."""
+    return {"status": "ready"}
+
+
+@router.get("/events", response_class=StreamingResponse)
+async def events(
+    request: Request, caller: DataCaller, after: Annotated[int | None, Query(ge=0)] = None
+) -> StreamingResponse:
+    """Changed connections and grants, as server-sent events; resume with `after=` the last id."""
+    stream = request.app.state.events.stream(after, caller.name, lambda: bool(request.app.state.stopping))
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/connections")
+async def list_connections(service: Service, caller: DataCaller) -> ConnectionPage:
+    definitions = await run_in_threadpool(service.store.connections)
+    return ConnectionPage(items=await asyncio.gather(*(_shown(service, item, caller) for item in definitions)))
+
+
+async def _shown(service: Gateway, definition: Definition, caller: Caller) -> Connection:
+    grants = await run_in_threadpool(service.store.grants_for, definition.name, caller.groups)
+    state, reason = await _state(service, definition)
+    return Connection(
+        name=definition.name,
+        driver=definition.driver,
+        title=drivers.find(definition.driver).title if definition.driver in drivers.names() else definition.driver,
+        description=definition.description,
+        state=state,
+        reason=reason,
+        granted=bool(grants),
+        declared=definition.declared,
+    )
+
+
+async def _state(
+    service: Gateway, definition: Definition
+) -> tuple[Literal["ready", "unreachable", "starting"], str | None]:
+    """Whether the source answers; a source that has not answered yet is starting."""
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await service.workers.catalog(definition)
+    except TimeoutError:
+        return "starting", "It has not answered yet."
+    except Unavailable as error:
+        reason = error.details.get("reason")
+        return ("unreachable", str(reason)) if reason else ("starting", str(error))
+    except LabwrightError as error:
+        return "unreachable", error.sentence()
+    return "ready", None
+
+
+@router.post("/connections", status_code=201)
+async def add_connection(ask: ConnectionRequest, service: Service, caller: AdminCaller) -> Connection:
+    """Try the source out, then store it; its credential is encrypted and never comes back."""
+    definition = await run_in_threadpool(service.store.check, ask)
+    try:
+        await service.workers.try_out(definition)
+    except Unavailable as error:
+        reason = error.details.get("reason") or "it did not answer"
+        raise InvalidRequest(
+            f"The connection does not work: {reason}", remedy="Nothing was stored. Mend it and try again."
+        ) from None
+    await run_in_threadpool(service.store.add, ask, caller.name)
+    return await _shown(service, await run_in_threadpool(service.store.connection, ask.name), caller)
+
+
+@router.post("/connections/test", status_code=200)
+async def try_connection(ask: ConnectionRequest, service: Service, caller: AdminCaller) -> Catalog:
+    """What a connection would show, without storing it."""
+    definition = await run_in_threadpool(service.store.check, ask)
+    found = await service.workers.try_out(definition)
+    return views.catalog_of(ask.name, found, [Grant(group=caller.name, connection=ask.name)], None)
+
+
+@router.delete("/connections/{name}", status_code=204)
+async def remove_connection(name: str, service: Service, caller: AdminCaller) -> Response:
+    await run_in_threadpool(service.store.remove, name, caller.name)
+    await service.workers.forget(name)
+    return Response(status_code=204)
+
+
+async def _granted(service: Gateway, name: str, caller: Caller) -> tuple[Definition, list[Grant]]:
+    definition = await run_in_threadpool(service.store.connection, name)
+    grants = await run_in_threadpool(service.store.grants_for, name, caller.groups)
+    if not grants:
+        raise NotFound("connection that you may read named", name)
+    return definition, grants
+
+
+@router.get("/connections/{name}/catalog")
+async def catalog(
+    name: str,
+    service: Service,
+    caller: DataCaller,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+    fresh: bool = False,
+) -> Catalog:
+    """The tables that the caller may read. `fresh`: ask the source instead of a memory of at most a minute."""
+    definition, grants = await _granted(service, name, caller)
+    return views.catalog_of(name, await service.workers.catalog(definition, fresh=fresh), grants, search)
+
+
+@router.get("/connections/{name}/columns")
+async def all_columns(name: str, service: Service, caller: DataCaller) -> list[TableColumns]:
+    """Every table that the caller may read with its columns, for completion."""
+    definition, grants = await _granted(service, name, caller)
+    found = await service.workers.catalog(definition)
+    return [
+        views.columns_of(found, grants, table["schema"], table["name"]) for table in views.visible(found, grants)[:2000]
+    ]
+
+
+@router.get("/connections/{name}/tables/{schema}/{table}")
+async def columns(name: str, schema: str, table: str, service: Service, caller: DataCaller) -> TableColumns:
+    definition, grants = await _granted(service, name, caller)
+    return views.columns_of(await service.workers.catalog(definition), grants, schema, table)
+
+
+@router.get("/connections/{name}/tables/{schema}/{table}/preview")
+async def preview(
+    name: str,
+    schema: str,
+    table: str,
+    service: Service,
+    caller: DataCaller,
+    limit: Annotated[int, Query(ge=1, le=MAX_PREVIEW)] = 100,
+) -> Preview:
+    """The first rows of a table; audited like any query."""
+    started = time.monotonic()
+    definition, grants = await _granted(service, name, caller)
+    shown = views.columns_of(await service.workers.catalog(definition), grants, schema, table)
+    sql = views.preview_sql(schema, table, limit, drivers.find(definition.driver).dialect)
+    query = await service.prepare(name, QueryRequest(sql=sql, limit=limit, origin=Origin()), caller)
+    outcome: dict[str, Any] = {"state": "failed", "preview": True}
+    try:
+        exchange = await service.begin(query)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(60), aclosing(exchange.frames()) as frames:  # type: ignore[type-var]
+                async for kind, payload in frames:
+                    body += payload if kind == b"D" else b""
+        except TimeoutError:
+            raise Unavailable(f"The connection '{name}'") from None
+        except WorkerFailure as failure:
+            raise service.failure(query, failure) from None
+        finally:
+            exchange.close()
+        rows = await run_in_threadpool(lambda: views.json_rows(pa.ipc.open_stream(bytes(body)).read_all()))
+        outcome |= {"state": "succeeded", "rows": len(rows)}
+    finally:
+        seconds = round(time.monotonic() - started, 3)
+        await asyncio.shield(service.finished(query, outcome | {"seconds": seconds}))
+    return Preview(table=shown.table, columns=shown.columns, rows=rows, seconds=seconds)
+
+
+@router.post(
+    "/connections/{name}/query",
+    response_class=Response,
+    responses={200: {"content": {ARROW_STREAM: {}}, "description": "An Arrow IPC stream"}},
+)
+async def query(name: str, ask: QueryRequest, service: Service, caller: DataCaller) -> Response:
+    """Run SQL that the caller's grants permit; the last batch is empty and carries rows and seconds as metadata."""
+    return QueryResponse(service, await service.prepare(name, ask, caller))
+
+
+@router.get("/grants")
+def list_grants(service: Service, caller: DataCaller) -> list[Grant]:
+    """All grants for admins, one's own groups' for others."""
+    mine = caller.groups | {"everyone"}
+    return [grant for grant in service.store.grants() if caller.admin or grant.group in mine]
+
+
+@router.put("/grants")
+def put_grant(grant: Grant, service: Service, caller: AdminCaller) -> Grant:
+    """Make or replace the one grant of a group on a connection."""
+    service.store.put_grant(grant, caller.name)
+    return grant
+
+
+@router.delete("/grants", status_code=204)
+def remove_grant(group: str, connection: str, service: Service, caller: AdminCaller) -> Response:
+    service.store.remove_grant(group, connection, caller.name)
+    return Response(status_code=204)
+
+
+@router.get("/audit")
+def audit(
+    service: Service,
+    caller: DataCaller,
+    before: Annotated[int | None, Query(ge=1)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    who: str | None = None,
+) -> AuditPage:
+    """The trail, newest first: everybody's for admins, one's own rows for others."""
+    with service.store.database.read() as connection:
+        return service.store.audit.page(
+            connection, before=before, who=who if caller.admin else caller.name, limit=limit
+        )
+
+
