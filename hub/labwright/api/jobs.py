@@ -113,6 +113,7 @@ class Job(Wire):
     paused: bool = False
     created: datetime
     updated: datetime
+    reason: str | None = Field(default=None, description="Why the schedule stands still, where it does.")
     last_run: Run | None = None
 
 
@@ -129,6 +130,13 @@ class Inspection(Wire):
 class SchedulePreview(Wire):
     next_firings: list[datetime]
     sentence: str = Field(examples=["Every day at 06:00 (Europe/Berlin)"])
+
+
+class TrackingLink(Wire):
+    """The MLflow run that a job's run made; sent by its kernel, with the run's own token."""
+
+    experiment_id: str = Field(min_length=1, max_length=100)
+    run_id: str = Field(min_length=1, max_length=100)
 
 
 class JobPage(Wire):

@@ -14,6 +14,9 @@ RUN_ID = "LABWRIGHT_RUN_ID"
 NOTEBOOK = "LABWRIGHT_NOTEBOOK"
 PROFILE = "LABWRIGHT_PROFILE"  # slug of the profile that the server or run was started with
 HOME = "LABWRIGHT_HOME"
+# Given to a runner at its start: its first token (short-lived, renewed with each lease) and its name.
+RUNNER_TOKEN = "LABWRIGHT_RUNNER_TOKEN"  # noqa: S105 - a variable's name
+RUNNER_ID = "LABWRIGHT_RUNNER_ID"
 
 CORE_PREFIX = "/services/core"
 DATA_PREFIX = "/services/data"
@@ -28,4 +31,5 @@ SCOPE_TRACKING = "custom:labwright:tracking"
 SCOPE_USAGE = "custom:labwright:usage"
 SCOPE_ADMIN = "custom:labwright:admin"  # never on a token of a server, kernel, run or cluster
 SCOPE_LEDGER = "custom:labwright:ledger"  # the hub's own: reserve and release for anybody
+SCOPE_RUNNER = "custom:labwright:runner"  # on tokens that core signs for its runners, nowhere else
 USER_SCOPES = (SCOPE_JOBS, SCOPE_CLUSTERS, SCOPE_DATA, SCOPE_TRACKING, SCOPE_USAGE)

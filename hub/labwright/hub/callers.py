@@ -40,6 +40,10 @@ class Caller:
         return names.SCOPE_ADMIN in self.scopes
 
 
+class UnknownPerson(NotAuthenticated):
+    """The hub answers that there is nobody (or no token) of that name."""
+
+
 class Resolver(Protocol):
     async def resolve(self, token: str) -> Caller:
         """The caller behind a token; `NotAuthenticated`, or `Forbidden` for a token of another service."""
@@ -74,7 +78,9 @@ class HubDirectory:
             )
         except httpx.TransportError:
             raise Unavailable("The hub") from None
-        if answer.status_code in (401, 403, 404):
+        if answer.status_code == 404:
+            raise UnknownPerson
+        if answer.status_code in (401, 403):
             raise NotAuthenticated
         if answer.is_error:
             raise Unavailable("The hub")

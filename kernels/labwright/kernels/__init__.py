@@ -1,1 +1,4 @@
-"""Kernels and the execution of notebooks: the fork server, the kernel provisioner, the engine that jobs run on."""
+"""Kernels that start in milliseconds: the fork server, and what Lab and the job runner use it through.
+
+`execution` holds the contract that the job runner speaks; `ordinary` and `engine` implement it.
+"""

@@ -1,0 +1,167 @@
+"""The HTTP side of jobs: parse, call, render."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+from fastapi.routing import APIRoute
+
+from labwright.api.errors import BadNotebook
+from labwright.api.jobs import (
+    Inspection,
+    InspectRequest,
+    Job,
+    JobPage,
+    JobRequest,
+    JobUpdate,
+    Run,
+    RunPage,
+    RunRequest,
+    RunState,
+    Schedule,
+    SchedulePreview,
+    TrackingLink,
+)
+from labwright.hub.callers import JobsCaller, TrackingCaller
+from labwright.hub.jobs.service import Jobs
+
+
+class NotebookRoute(APIRoute):
+    """A route whose body holds a notebook: what cannot be read as one is `BadNotebook`, not a generic error."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if await request.body():
+                try:
+                    await request.json()
+                except (ValueError, RecursionError):  # also UnicodeDecodeError, and nesting beyond Python's stack
+                    raise BadNotebook(
+                        "The request is not JSON in UTF-8, or is nested too deeply.",
+                        remedy="Give the JSON of an .ipynb file (nbformat 4).",
+                    ) from None
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                if any("content" in item["loc"] and "missing" not in item["type"] for item in error.errors()):
+                    raise BadNotebook(
+                        "This is not a notebook: its JSON is no object.",
+                        remedy="Give the JSON of an .ipynb file (nbformat 4).",
+                    ) from None
+                raise
+
+        return checked
+
+
+router = APIRouter(tags=["jobs"], route_class=NotebookRoute)
+
+
+def jobs_of(request: Request) -> Jobs:
+    """The service of the area that is built into this app."""
+    return next(area.jobs for area in request.app.state.areas if isinstance(getattr(area, "jobs", None), Jobs))
+
+
+JobsService = Annotated[Jobs, Depends(jobs_of)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+After = Annotated[str | None, Query(max_length=100)]
+
+
+@router.post("/jobs", status_code=201)
+def create_job(ask: JobRequest, jobs: JobsService, caller: JobsCaller) -> Job:
+    """Make a job from a notebook; run it with `POST /jobs/{id}/runs`, or let its schedule do so."""
+    return jobs.submit(ask, caller)
+
+
+@router.get("/jobs")
+def list_jobs(
+    jobs: JobsService,
+    caller: JobsCaller,
+    after: After = None,
+    limit: Limit = 100,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+) -> JobPage:
+    """The caller's jobs, newest first; `search` looks in name and path."""
+    return jobs.list(caller, after=after, limit=limit, search=search)
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job_id: str, jobs: JobsService, caller: JobsCaller) -> Job:
+    return jobs.get(job_id, caller)
+
+
+@router.patch("/jobs/{job_id}")
+def update_job(job_id: str, ask: JobUpdate, jobs: JobsService, caller: JobsCaller) -> Job:
+    return jobs.update(job_id, ask, caller)
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def delete_job(job_id: str, jobs: JobsService, caller: JobsCaller) -> None:
+    jobs.delete(job_id, caller)
+
+
+@router.post("/jobs/{job_id}/runs", status_code=201)
+def create_run(job_id: str, ask: RunRequest, jobs: JobsService, caller: JobsCaller) -> Run:
+    return jobs.run(job_id, ask, caller)
+
+
+@router.get("/runs")
+def list_runs(
+    jobs: JobsService,
+    caller: JobsCaller,
+    job: Annotated[str | None, Query(max_length=100)] = None,
+    state: Annotated[list[RunState] | None, Query()] = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> RunPage:
+    """The caller's runs, newest first; `state` may be given several times."""
+    return jobs.list_runs(caller, job_id=job, states=state or [], after=after, limit=limit)
+
+
+@router.get("/runs/{run_id}")
+def get_run(run_id: str, jobs: JobsService, caller: JobsCaller) -> Run:
+    return jobs.get_run(run_id, caller)
+
+
+@router.post("/runs/{run_id}/cancel")
+def cancel_run(run_id: str, jobs: JobsService, caller: JobsCaller) -> Run:
+    return jobs.cancel(run_id, caller)
+
+
+@router.get("/runs/{run_id}/notebook")
+def run_notebook(run_id: str, jobs: JobsService, caller: JobsCaller) -> dict[str, Any]:
+    """The output notebook; it grows while the run goes on."""
+    return jobs.notebook(run_id, caller)
+
+
+@router.get("/runs/{run_id}/source")
+def run_source(run_id: str, jobs: JobsService, caller: JobsCaller) -> dict[str, Any]:
+    """The notebook exactly as the run got it."""
+    return jobs.source(run_id, caller)
+
+
+@router.get("/runs/{run_id}/log", response_class=PlainTextResponse)
+def run_log(run_id: str, jobs: JobsService, caller: JobsCaller) -> str:
+    return jobs.log(run_id, caller)
+
+
+@router.post("/runs/{run_id}/tracking", status_code=204)
+def link_tracking(run_id: str, ask: TrackingLink, jobs: JobsService, caller: TrackingCaller) -> None:
+    """Tell which MLflow run belongs to this run."""
+    jobs.link_tracking(run_id, ask, caller)
+
+
+@router.post("/notebooks/inspect")
+def inspect_notebook(ask: InspectRequest, jobs: JobsService, caller: JobsCaller) -> Inspection:
+    """The typed parameters of a notebook, without storing it."""
+    return jobs.inspect(ask.content)
+
+
+@router.post("/schedules/preview")
+def preview_schedule(ask: Schedule, jobs: JobsService, caller: JobsCaller) -> SchedulePreview:
+    """When a schedule would fire, and what it says in words."""
+    return jobs.preview(ask)

@@ -1,0 +1,281 @@
+"""The background task of jobs: fires slots, takes runs back from the dead, reserves, starts runners.
+
+Each step looks at the database and moves it on; any of them may be cut off at any line and is taken up by the next
+round, of this process or of another on the same database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from starlette.concurrency import run_in_threadpool
+
+from labwright.api.errors import BadSchedule, LabwrightError, QuotaExceeded
+from labwright.api.usage import Ask, ReservationRequest
+from labwright.hub.core.context import Core
+from labwright.hub.jobs import schedule, store
+from labwright.hub.jobs.attempts import RESERVATION_SECONDS
+from labwright.hub.jobs.bell import Bell
+from labwright.hub.jobs.people import OwnerGone, current_groups
+from labwright.hub.jobs.pool import RunnerPool
+from labwright.hub.jobs.service import end_run, enqueue, released
+from labwright.hub.jobs.tables import jobs, runners, runs
+from labwright.hub.jobs.views import reservation_key, schedule_of
+
+log = logging.getLogger("labwright.jobs")
+TICK_SECONDS = 1.0
+MISFIRE_SECONDS = 60  # a slot found later than this was missed
+MOST_CATCH_UP_RUNS = 100  # what misfire="all" starts at most
+MOST_LOSSES = 3  # attempts that may vanish before a run counts as lost
+TIMEOUT_GRACE_SECONDS = 60  # the runner ends a run at its timeout; core does so this much later
+QUOTA_RETRY_SECONDS = 5
+
+
+class Scheduler:
+    """Owns the task; `close` ends it and waits."""
+
+    def __init__(self, core: Core, pool: RunnerPool, queue: Bell, work: Bell) -> None:
+        self._core = core
+        self._pool = pool
+        self._queue = queue
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        await run_in_threadpool(self._come_back)
+        self._task = asyncio.create_task(self._rounds(), name="jobs-scheduler")
+
+    def _come_back(self) -> None:
+        with self._core.database.write() as connection:
+            store.extend_leases(connection, self._core.now())
+            connection.execute(runners.update().values(last_seen=self._core.now()))
+
+    async def close(self) -> None:
+        self._stopping = True
+        self._queue.ring()
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _rounds(self) -> None:
+        while not self._stopping:
+            seen = self._queue.rung
+            try:
+                await self.tick()
+            except Exception:  # the loop outlives a database or launcher that is away
+                log.exception("a round of the scheduler failed; the next one takes up what it left")
+            await self._queue.wait(seen, TICK_SECONDS)
+
+    async def tick(self) -> None:
+        """One round at `core.now()`."""
+        await self._fire_due()
+        for runner_id, reason in await self._pool.reap():
+            await run_in_threadpool(self._runner_died, runner_id, reason)
+        await run_in_threadpool(self._expire)
+        if await run_in_threadpool(self._reserve):
+            self._work.ring()
+        await self._pool.match(await run_in_threadpool(self._demand))
+
+    # Slots
+
+    async def _fire_due(self) -> None:
+        now = self._core.now()
+        for job in await run_in_threadpool(self._due, now):
+            try:
+                groups = await current_groups(self._core, job.owner, job.owner_groups)
+            except OwnerGone:
+                await run_in_threadpool(self._pause, job.id, "Its owner is no longer known to the hub.")
+                continue
+            await run_in_threadpool(self._fire, job.id, groups, now)
+
+    def _due(self, now: datetime) -> list[sa.Row[Any]]:
+        with self._core.database.read() as connection:
+            return list(store.due_jobs(connection, now))
+
+    def _pause(self, job_id: str, reason: str) -> None:
+        with self._core.database.write() as connection:
+            values = {"paused": True, "reason": reason, "updated": self._core.now()}
+            connection.execute(jobs.update().where(jobs.c.id == job_id).values(**values))
+
+    def _fire(self, job_id: str, groups: list[str], now: datetime) -> None:
+        """Queue what is due by the job's misfire policy and move it on, in one transaction."""
+        with self._core.database.write() as connection:
+            job = store.lock_due_job(connection, job_id, now)
+            planned = schedule_of(job) if job is not None else None
+            if job is None or planned is None:
+                return
+            try:
+                slots, following = schedule.due(planned, job.next_slot, now)
+            except BadSchedule as error:
+                slots, following = [job.next_slot], None
+                log.warning("job %s: %s", job_id, error)
+            for slot in choose_slots(slots, job.policy["misfire"], now):
+                self._fire_slot(connection, job, slot, now)
+            connection.execute(
+                jobs.update().where(jobs.c.id == job_id).values(next_slot=following, owner_groups=groups)
+            )
+            self._core.events.append(
+                connection, owner=job.owner, topic="job", key=job.id, action="updated", now=now
+            )
+
+    def _fire_slot(self, connection: sa.Connection, job: sa.Row[Any], slot: datetime, now: datetime) -> None:
+        earlier = store.open_runs(connection, job.id)
+        overlap = job.policy["overlap"]
+        details = {"slot": slot.isoformat(), "fired": not (earlier and overlap == "skip")}
+        if details["fired"]:
+            if overlap == "cancel-old":
+                for run in earlier:
+                    self._make_way(connection, run, now)
+            enqueue(self._core, connection, job, job.parameters, now=now, trigger="schedule", slot=slot)
+        self._core.audit.append(
+            connection, now=now, who=job.owner, action="schedule.fire", what=job.id, details=details
+        )
+
+    def _make_way(self, connection: sa.Connection, run: sa.Row[Any], now: datetime) -> None:
+        reason = "A later run of the same schedule took its place."
+        if run.state == "queued":
+            end_run(self._core, connection, run, "cancelled", now, reason)
+        else:
+            store.change_open(connection, run.id, {"cancel_requested": True, "reason": reason})
+
+    # Runs whose runner is gone
+
+    def _runner_died(self, runner_id: str, reason: str) -> None:
+        now = self._core.now()
+        with self._core.database.write() as connection:
+            mine = sa.select(runs).where(runs.c.runner_id == runner_id, runs.c.state.in_(store.ACTIVE))
+            for run in connection.execute(mine.with_for_update(skip_locked=True)).all():
+                self._take_back(connection, run, now, reason)
+
+    def _expire(self) -> None:
+        now = self._core.now()
+        with self._core.database.write() as connection:
+            for run in store.expired(connection, now):
+                self._take_back(connection, run, now, "Its runner has not been heard of.")
+            for run in store.holding(connection):
+                self._keep_time(connection, run, now)
+
+    def _take_back(self, connection: sa.Connection, run: sa.Row[Any], now: datetime, reason: str) -> None:
+        """Queue a run again whose attempt ended without a word, or give it up."""
+        if run.cancel_requested:
+            end_run(self._core, connection, run, "cancelled", now, run.reason or "It was cancelled.")
+        elif run.losses + 1 >= MOST_LOSSES:
+            last = f"{reason} That was attempt {run.attempt}, the last; see its log, or choose a larger profile."
+            end_run(self._core, connection, run, "lost", now, last)
+        else:
+            values = {
+                "state": "queued",
+                "losses": run.losses + 1,
+                "runner_id": None,
+                "lease_expires": None,
+                "not_before": now,
+                "reason": f"{reason} It is queued again.",
+                **released(self._core, connection, run, now),
+            }
+            store.change_open(connection, run.id, values)
+            self._core.events.append(
+                connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now
+            )
+        log.warning("run %s, attempt %d: %s", run.id, run.attempt, reason)
+
+    def _keep_time(self, connection: sa.Connection, run: sa.Row[Any], now: datetime) -> None:
+        """Hold the reservation of a run that waits for its runner; end one that its runner does not."""
+        limit = timedelta(seconds=run.policy["timeout_seconds"] + TIMEOUT_GRACE_SECONDS)
+        if run.state == "queued":
+            self._core.ledger.renew(
+                connection, reservation_key(run.id), ttl_seconds=RESERVATION_SECONDS, now=now
+            )
+        elif run.started is not None and now - run.started > limit:
+            seconds = run.policy["timeout_seconds"]
+            late = f"The run took longer than its timeout of {seconds} s; raise the timeout."
+            end_run(self._core, connection, run, "timed-out", now, late)
+
+    # Reservations and runners
+
+    def _reserve(self) -> bool:
+        """Reserve for queued runs while there is room for another runner; whether any may start now."""
+        now = self._core.now()
+        with self._core.database.read() as connection:
+            candidates = store.waiting(connection, now)
+            held = store.holding(connection)
+        per_owner = Counter(run.owner for run in held)
+        busy_jobs = {run.job_id for run in held}
+        room = self._pool.most - len(held)
+        reserved = False
+        for run in sorted(candidates, key=lambda run: (per_owner[run.owner], run.id)):
+            if room <= 0:
+                break
+            waits = run.policy["overlap"] == "queue" and run.job_id in busy_jobs
+            if waits or per_owner[run.owner] >= self._pool.most_per_person:
+                continue
+            if self._reserve_one(run, now):
+                per_owner[run.owner] += 1
+                busy_jobs.add(run.job_id)
+                room -= 1
+                reserved = True
+        return reserved or any(run.state == "queued" for run in held)
+
+    def _reserve_one(self, run: sa.Row[Any], now: datetime) -> bool:
+        """Take what the run's profile says, or leave it queued with the reason on it."""
+        profile = self._core.workbench().profile(run.profile)
+        with self._core.database.write() as connection:
+            still = (runs.c.id == run.id) & (runs.c.state == "queued") & runs.c.reserved.is_(False)
+            if connection.execute(sa.select(runs.c.id).where(still).with_for_update()).first() is None:
+                return False
+            if profile is None:
+                gone = f"The profile '{run.profile}' is no longer offered; choose another one for the job."
+                end_run(self._core, connection, run, "failed", now, gone)
+                return False
+            request = ReservationRequest(
+                user=run.owner,
+                group=run.billed_group,
+                kind="run",
+                key=reservation_key(run.id),
+                ask=Ask(
+                    cpu=profile.cpu,
+                    memory_bytes=profile.memory_bytes,
+                    gpu=profile.gpu_count,
+                    price_per_hour=profile.price_per_hour,
+                ),
+                ttl_seconds=RESERVATION_SECONDS,
+                profile=run.profile,
+            )
+            refused: LabwrightError | None = None
+            try:
+                with connection.begin_nested():
+                    self._core.ledger.reserve(connection, request, now=now)
+            except QuotaExceeded as error:
+                refused = error
+            values: dict[str, Any] = {"reserved": True, "reason": None}
+            if refused is not None:
+                later = now + timedelta(seconds=QUOTA_RETRY_SECONDS)
+                values = {"not_before": later, "reason": f"It waits: {refused.sentence()}"[:1000]}
+            connection.execute(runs.update().where(runs.c.id == run.id).values(**values))
+            if refused is None or run.reason != values["reason"]:
+                self._core.events.append(
+                    connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now
+                )
+        return refused is None
+
+    def _demand(self) -> Counter[tuple[str, str]]:
+        """How many runners each (owner, profile) has work for."""
+        with self._core.database.read() as connection:
+            return Counter((run.owner, run.profile) for run in store.holding(connection))
+
+
+def choose_slots(slots: list[datetime], misfire: str, now: datetime) -> list[datetime]:
+    """Which of the slots that are due get a run (pure): those in time, and of the missed ones what the policy says."""
+    in_time = [slot for slot in slots if (now - slot).total_seconds() <= MISFIRE_SECONDS]
+    missed = [slot for slot in slots if slot not in in_time]
+    if misfire == "all":
+        return [*missed, *in_time][-MOST_CATCH_UP_RUNS:]
+    if misfire == "once" and not in_time:
+        return missed[-1:]
+    return in_time

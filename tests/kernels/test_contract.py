@@ -1,0 +1,96 @@
+"""What every engine promises the job runner, tried on each of them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import nbformat
+import pytest
+from labwright.kernels.ordinary import OrdinaryEngine
+
+
+@pytest.fixture(params=["ordinary"], scope="module")
+def engine(request):
+    return OrdinaryEngine()
+
+
+def test_a_run_succeeds_and_tells_each_cell(engine, make_run):
+    run = make_run(engine, "# Title", "x = 20 + 1\nx", "print(x * 2)")
+    outcome = run()
+    assert outcome.state == "succeeded"
+    assert outcome.error is None
+    assert run.progress == [(i, phase) for i in range(3) for phase in ("started", "finished")]
+    assert run.text(1) == "21"
+    assert run.text(2) == "42\n"
+
+
+def test_parameters_reach_the_notebook(engine, make_run):
+    run = make_run(engine, "print(who, amount)", parameters={"who": "Ada", "amount": 3})
+    assert run().state == "succeeded"
+    assert run.text(1) == "Ada 3\n"
+    assert run.output.metadata.papermill.parameters == {"who": "Ada", "amount": 3}
+
+
+def test_an_error_is_mapped_to_its_cell(engine, make_run):
+    run = make_run(engine, "a = 1", "1 / 0", "print('never')")
+    outcome = run()
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert (outcome.error.cell_index, outcome.error.ename) == (1, "ZeroDivisionError")
+    assert outcome.error.cell_id == run.execution.notebook.cells[1].id
+    assert "division by zero" in outcome.error.traceback
+    assert run.output.cells[0].metadata.tags == ["papermill-error-cell-tag"]
+
+
+def test_the_kernel_gets_exactly_the_environment_and_folder_it_was_given(engine, make_run, tmp_path):
+    run = make_run(engine, "import os; print(os.getcwd(), os.environ['COLOUR'], 'SECRET' in os.environ)")
+    run.execution.env["COLOUR"] = "teal"
+    assert run().state == "succeeded"
+    assert run.text(0) == f"{tmp_path} teal False\n"
+
+
+def test_every_state_of_the_output_is_a_whole_notebook(engine, make_run):
+    run = make_run(engine, *(f"print({n})" for n in range(5)))
+    seen = []
+    run.on_cell = lambda progress: seen.append(json.loads(run.execution.output_path.read_text()))
+    run()
+    assert len(seen) == 10
+    for notebook in seen:
+        nbformat.validate(notebook)
+    statuses = [cell["metadata"]["papermill"]["status"] for cell in seen[5]["cells"]]
+    assert statuses == ["completed"] * 3 + ["pending"] * 2
+
+
+def test_a_late_run_is_interrupted_and_says_so(engine, make_run):
+    run = make_run(engine, "import time\nwhile True: time.sleep(0.05)", timeout_seconds=3)
+    outcome = run()
+    assert outcome.state == "timed-out"
+    assert outcome.error is not None
+    assert outcome.error.ename == "KeyboardInterrupt"
+    assert "timeout" in (outcome.reason or "")
+
+
+def test_a_cancelled_run_stops_even_if_it_swallows_the_interrupt(engine, make_run):
+    run = make_run(
+        engine, "import time\nwhile True:\n  try: time.sleep(60)\n  except KeyboardInterrupt: print('no')"
+    )
+    run.on_cell = lambda progress: threading.Timer(0.5, run.cancelled.set).start()
+    started = time.monotonic()
+    outcome = run()
+    assert outcome.state == "cancelled"
+    assert time.monotonic() - started < 10
+
+
+def test_a_killed_kernel_gives_a_reason(engine, make_run):
+    run = make_run(engine, "import os\nos.kill(os.getpid(), 9)")
+    outcome = run()
+    assert outcome.state == "died"
+    assert outcome.reason
+
+
+def test_an_unknown_kernel_is_named(engine, make_run):
+    outcome = make_run(engine, "1", kernel_name="no-such-kernel")()
+    assert outcome.state == "died"
+    assert "no-such-kernel" in (outcome.reason or "")
