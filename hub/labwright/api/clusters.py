@@ -18,6 +18,7 @@ class ClusterRequest(Wire):
     name: str | None = Field(default=None, max_length=64, description="Chosen for you when absent.")
     workers: int = Field(default=2, ge=0, le=256, description="Dask: worker processes. Spark: local threads.")
     group: str | None = Field(default=None, description="The group that is billed; yourself when absent.")
+    profile: str | None = Field(default=None, description="Size of one worker: a slug of workbench.yaml; the smallest.")
 
 
 class ClusterScale(Wire):
@@ -39,6 +40,7 @@ class Cluster(Wire):
     cost: float
     dashboard_url: str | None = Field(default=None, description="Path under the proxy's address, for a browser.")
     reason: str | None = None
+    profile: str | None = Field(default=None, description="Size of one worker.")
     created: datetime
     idle_stops_at: datetime | None = None
 

@@ -29,6 +29,7 @@ from labwright.spawner.launcher import Launcher
 from labwright.spawner.profiles import Workbench
 
 AREAS: tuple[str, ...] = ("jobs",)  # packages under labwright.hub that have build(core) -> Area
+AREAS: tuple[str, ...] = ("clusters",)  # packages under labwright.hub that have build(core) -> Area
 
 
 def utc_now() -> datetime:
