@@ -28,7 +28,7 @@ from labwright.hub.tokens import Signer, Verifier, create_signing_key, load_priv
 from labwright.spawner.launcher import Launcher
 from labwright.spawner.profiles import Workbench
 
-AREAS: tuple[str, ...] = ()  # packages under labwright.hub that have build(core) -> Area
+AREAS: tuple[str, ...] = ("usage",)  # packages under labwright.hub that have build(core) -> Area
 
 
 def utc_now() -> datetime:
