@@ -81,4 +81,7 @@ def settle_clock(connection: sa.Connection, now: datetime, steady: Callable[[], 
 def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
     """Insert a row unless one stands in its way; whether it was inserted."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    key = next(iter(table.primary_key.columns))
+    insert = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(key)
+    # Not the row count: psycopg does not tell it here.
+    return connection.execute(insert).one_or_none() is not None
