@@ -27,7 +27,10 @@ class ProfileCard(Wire):
 
 
 class Ask(Wire):
-    """What a server, run or cluster takes while it lives."""
+    """What a server, run or cluster takes while it lives: totals, not amounts per piece.
+
+    `count` is what it counts as in servers, runs or clusters: 0 for a part of something counted already.
+    """
 
     cpu: float = Field(ge=0)
     memory_bytes: int = Field(ge=0)
@@ -44,6 +47,20 @@ class ReservationRequest(Wire):
     ask: Ask
     ttl_seconds: int = Field(default=300, ge=1, le=86400)
     profile: str | None = None
+
+
+class ReservationKey(Wire):
+    key: str = Field(max_length=200)
+
+
+class Renewal(Wire):
+    key: str = Field(max_length=200)
+    ttl_seconds: int = Field(default=300, ge=1, le=86400)
+
+
+def server_key(user: str, server: str = "") -> str:
+    """The key under which a person's server is reserved; `server` is empty for the default one."""
+    return f"server:{user}/{server}"
 
 
 class Reservation(Wire):

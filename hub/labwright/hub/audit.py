@@ -82,15 +82,19 @@ class AuditLog:
         *,
         before: int | None = None,
         who: str | None = None,
+        search: str | None = None,
         limit: int = 100,
     ) -> AuditPage:
-        """The newest rows first, with whether the whole chain is intact."""
+        """The newest rows first, with whether the whole chain is intact. `search` looks in every text of a row."""
         table = self._rows
         query = sa.select(table).order_by(table.c.sequence.desc()).limit(limit)
         if before is not None:
             query = query.where(table.c.sequence < before)
         if who is not None:
             query = query.where(table.c.who == who)
+        if search:
+            texts = (table.c.who, table.c.action, table.c.what, table.c.details)
+            query = query.where(sa.or_(*(text.icontains(search, autoescape=True) for text in texts)))
         found = connection.execute(query).all()
         items = [
             AuditRow(

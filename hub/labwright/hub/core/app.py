@@ -30,6 +30,7 @@ from labwright.spawner.profiles import Workbench
 
 AREAS: tuple[str, ...] = ("jobs",)  # packages under labwright.hub that have build(core) -> Area
 AREAS: tuple[str, ...] = ("clusters",)  # packages under labwright.hub that have build(core) -> Area
+AREAS: tuple[str, ...] = ("usage",)  # packages under labwright.hub that have build(core) -> Area
 
 
 def utc_now() -> datetime:
