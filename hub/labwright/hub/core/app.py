@@ -28,9 +28,7 @@ from labwright.hub.tokens import Signer, Verifier, create_signing_key, load_priv
 from labwright.spawner.launcher import Launcher
 from labwright.spawner.profiles import Workbench
 
-AREAS: tuple[str, ...] = ("jobs",)  # packages under labwright.hub that have build(core) -> Area
-AREAS: tuple[str, ...] = ("clusters",)  # packages under labwright.hub that have build(core) -> Area
-AREAS: tuple[str, ...] = ("usage",)  # packages under labwright.hub that have build(core) -> Area
+AREAS: tuple[str, ...] = ("usage", "jobs", "clusters")  # packages under labwright.hub with build(core) -> Area
 
 
 def utc_now() -> datetime:
