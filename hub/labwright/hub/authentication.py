@@ -85,4 +85,3 @@ def auth_model(person: Person) -> dict[str, Any]:
 
 def is_admin(person: Person) -> bool:
     return ADMINS in person.groups
-

@@ -154,5 +154,3 @@ def _token_problem(settings: Settings, service: str) -> str | None:
     except httpx.TransportError:
         return None  # the hub's own finding says so
     return None if answer.status_code == 200 else f"the hub answers {answer.status_code} to it"
-
-

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,7 @@ RENEW_SECONDS = 60.0
 READY_POLL_SECONDS = 0.03  # the hub itself backs off to seconds
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 MAX_PROCESSES = 2048
+WORKING_SHARE = 0.05  # of a core; a server and its kernels at rest take less than 0.02
 
 
 class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no types
@@ -43,6 +45,8 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
     launch_id = ""
     profile_slug = ""
     _renewed = 0.0
+    _worked = 0.0
+    _measured: tuple[float, float] | None = None  # when, and the processor time until then
 
     @default("options_form")
     def _options_form(self) -> Any:
@@ -161,11 +165,25 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             return 1
         except LabwrightError:
             return None  # the launcher restarts; its processes live on
+        if status.running and self._is_idle(status):
+            self.log.info("%s has been idle for too long and is stopped", self._log_name)
+            status = await self.launcher.stop(self.launch_id)
         if status.running:
             await self._renew()
             return None
         self.log.info("%s ended: %s", self._log_name, status.reason)
         return status.exit_code or 0
+
+    def _is_idle(self, status: Status) -> bool:
+        """Nobody's browser or kernel was active for the profile's idle time, and nothing computed meanwhile."""
+        workbench: Workbench = self.workbench()
+        now, seen = time.time(), self._measured
+        if seen is None or status.cpu_seconds - seen[1] > WORKING_SHARE * (now - seen[0]):
+            self._worked = now
+        self._measured = (now, status.cpu_seconds)
+        reported = self.orm_spawner.last_activity or self.orm_spawner.started
+        last = max(self._worked, reported.replace(tzinfo=UTC).timestamp() if reported else 0.0)
+        return now - last > idle_seconds(workbench, self.profile_slug)
 
     async def stop(self, now: bool = False) -> None:
         if not self.launch_id:
@@ -261,6 +279,11 @@ def refusal(error: LabwrightError, addition: str) -> web.HTTPError:
     answer = web.HTTPError(error.status, log_message=text.replace("%", "%%"))
     answer.jupyterhub_message = text
     return answer
+
+
+def idle_seconds(workbench: Workbench, slug: str) -> int:
+    profile = workbench.profile(slug)
+    return workbench.idle.gpu_seconds if profile and profile.gpu_count else workbench.idle.server_seconds
 
 
 def free_port() -> int:

@@ -206,9 +206,7 @@ class LauncherService:
         task.add_done_callback(self._cleanups.discard)
 
     def _measure(self, record: Record) -> None:
-        stats = processes.family(
-            record.pid, record.id, cgroups.members([Path(folder) for folder in record.cgroups])
-        )
+        stats = processes.family(record.pid, record.id, cgroups.members([Path(folder) for folder in record.cgroups]))
         if not stats and not processes.is_running(record.pid, record.start_ticks):
             return
         record.cpu_seconds = max(record.cpu_seconds, sum(stat.cpu_seconds for stat in stats))

@@ -86,7 +86,9 @@ def describe_exit(exit_code: int | None, *, out_of_memory: bool, stopping: bool)
     if stopping:
         return "It was stopped."
     if exit_code == -signal.SIGKILL:
-        return "It was killed, most likely because the machine ran out of memory. Choose a smaller job or ask your admin."
+        return (
+            "It was killed, most likely because the machine ran out of memory. Choose a smaller job or ask your admin."
+        )
     if exit_code < 0:
         return f"It crashed ({signal.Signals(-exit_code).name}). Its log says more."
     if exit_code == 0:

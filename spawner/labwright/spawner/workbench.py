@@ -262,9 +262,7 @@ def to_workbench(file: WorkbenchFile) -> profiles.Workbench:
         currency=file.currency,
         images=dict(file.images),
         connections=tuple(
-            profiles.DeclaredConnection(
-                entry.name, entry.driver, dict(entry.options), entry.secret, entry.description
-            )
+            profiles.DeclaredConnection(entry.name, entry.driver, dict(entry.options), entry.secret, entry.description)
             for entry in file.connections
         ),
         grants=tuple(

@@ -65,8 +65,11 @@ def rules_for(found: Workbench, user: str, groups: tuple[str, ...]) -> list[Quot
 
 def describe_rule(rule: QuotaRule, currency: str) -> str:
     whose = f"group {rule.group}" if rule.group else "own" if rule.user != "default" else "default"
-    limits = [f"{getattr(rule, name):g} {name}" for name in ("servers", "runs", "clusters", "cpu", "gpu")
-              if getattr(rule, name) is not None]
+    limits = [
+        f"{getattr(rule, name):g} {name}"
+        for name in ("servers", "runs", "clusters", "cpu", "gpu")
+        if getattr(rule, name) is not None
+    ]
     if rule.memory_bytes is not None:
         limits.append(f"{format_bytes(rule.memory_bytes)} memory")
     if rule.budget is not None:
