@@ -13,6 +13,15 @@ help: ## Show this help
 env:
 	$(SETUP) hub user mlflow
 
+up: env ## Run the workbench (PORT=8000); prints the address
+	@.envs/hub/bin/labwright up $(if $(PORT),--port $(PORT)) $(ARGS)
+
+down: ## Stop it, with everybody's processes
+	@.envs/hub/bin/labwright down
+
+doctor: env ## Test every part and say what to do
+	@.envs/hub/bin/labwright doctor
+
 env-dev: env
 	$(SETUP) dev
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,15 +102,23 @@ class Browser:
 class RunningWorkbench:
     settings: Settings
     passwords: dict[str, str]
+    browsers: list[httpx.Client] = field(default_factory=list)
+
+    def close(self) -> None:
+        for http in self.browsers:
+            http.close()
 
     def log_in(self, name: str = "admin") -> Browser:
+        # closed by the workbench's end
         http = httpx.Client(base_url=self.settings.public_url, follow_redirects=True, timeout=30, trust_env=False)
+        self.browsers.append(http)
         page = http.get("/hub/login")
         xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
         assert xsrf, page.text
         form = {"username": name, "password": self.passwords[name], "_xsrf": xsrf[1]}
         answer = http.post("/hub/login", data=form)
-        assert answer.status_code == 200 and "password_input" not in answer.text, answer.text
+        assert answer.status_code == 200, answer.text
+        assert "password_input" not in answer.text, answer.text
         browser = Browser(name, http)
         http.get("/hub/home")
         return browser
@@ -184,10 +192,13 @@ def running_workbench(home: Path, port: int | None = None, **environ: str) -> It
             if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001 and folder != Path("/"):
                 folder.chmod(folder.stat().st_mode | 0o011)
     settings = workbench_settings(home, port, **environ)
+    running = RunningWorkbench(settings, {})
     try:
         done = run_labwright(settings, "up", "--wait")
-        yield RunningWorkbench(settings, {"admin": password_in(done.stdout)})
+        running.passwords["admin"] = password_in(done.stdout)
+        yield running
     finally:
+        running.close()
         run_labwright(settings, "down")
 
 

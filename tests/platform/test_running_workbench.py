@@ -46,6 +46,7 @@ def test_a_wrong_password_does_not_log_in(workbench: RunningWorkbench) -> None:
     for name in ("admin", "nobody"):
         with pytest.raises(AssertionError, match="Invalid username or password"):
             stranger.log_in(name)
+    stranger.close()
 
 
 def test_no_password_is_stored(workbench: RunningWorkbench) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,9 +80,9 @@ async def launcher_by_user(tmp_path: Path) -> AsyncIterator[LauncherProcess]:
 
 
 @pytest.fixture
-def secret_file(tmp_path: Path) -> Iterator[Path]:
+def secret_file(tmp_path: Path) -> Path:
     """A service's secret, as `install` writes them."""
     path = tmp_path / "core.token"
     path.write_text("canary-service-secret")
     path.chmod(0o600)
-    yield path
+    return path

@@ -233,6 +233,7 @@ async def test_two_people_cannot_see_each_other_nor_the_services_secrets(
     (home / "notes.txt").chmod(0o644)  # careless, and still closed by the home
     server = await client.launch(ALICE, ["sleep", "304"], env={"TOKEN": "canary-of-alice"}, limits=NO_LIMITS, name="x")
     root = psutil.Process(os.getpid()).pid
+    client_socket = launcher_by_user.folder / "launcher.sock"
     script = f"""
         id -un
         cat {home}/notes.txt; ls {home}; ls {home.parent}
@@ -240,7 +241,7 @@ async def test_two_people_cannot_see_each_other_nor_the_services_secrets(
         cat /proc/{root}/environ; cat /proc/{root}/mem
         cat {secret_file}; cat {launcher_by_user.folder}/state/processes.json
         kill -9 {server.pid}
-        {sys.executable} -c "import socket; socket.socket(socket.AF_UNIX).connect('{launcher_by_user.folder}/launcher.sock')"
+        {sys.executable} -c "import socket; socket.socket(socket.AF_UNIX).connect('{client_socket}')"
         echo end
     """
     output = await run(client, BOB, script + " 2>&1")

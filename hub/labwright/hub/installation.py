@@ -84,7 +84,7 @@ def _ensure_service_user(user: str, home: Path) -> None:
     try:
         pwd.getpwnam(user)
     except KeyError:
-        create_system_user(user, home, shell="/usr/sbin/nologin")
+        create_system_user(user, home, login_shell="/usr/sbin/nologin")
 
 
 def _write_tokens(settings: Settings) -> None:

@@ -211,7 +211,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         yield {"progress": 20, "message": "Reserved. Starting your server …"}
-        while not self.launch_id:
+        while not self.launch_id:  # noqa: ASYNC110 - it may also never come
             await asyncio.sleep(0.1)
         yield {"progress": 60, "message": "Your server is starting. Lab opens by itself."}
 
@@ -277,7 +277,7 @@ def refusal(error: LabwrightError, addition: str) -> web.HTTPError:
     """What the spawn page and the REST API show: a 4xx with the sentence, never a traceback."""
     text = " ".join(part for part in (error.sentence(), addition) if part)
     answer = web.HTTPError(error.status, log_message=text.replace("%", "%%"))
-    answer.jupyterhub_message = text
+    vars(answer)["jupyterhub_message"] = text
     return answer
 
 

@@ -125,7 +125,7 @@ def check_port(name: str, port: int, settings: Settings) -> None:
 def port_holder(port: int) -> psutil.Process | None:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("inet"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
                 return psutil.Process(connection.pid)
     return None
 
@@ -170,7 +170,7 @@ def start_supervisor(settings: Settings, *, foreground: bool = False) -> list[Pr
     # Nothing of the caller's environment reaches a service.
     clean = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(settings.run)}
     if foreground:
-        os.execve(argv[0], [*argv, "-n"], clean)
+        os.execve(argv[0], [*argv, "-n"], clean)  # noqa: S606 - becomes the supervisor
     done = subprocess.run(argv, env=clean, cwd="/", capture_output=True, text=True, check=False, timeout=30)
     if done.returncode != 0:
         raise CannotStart(f"The supervisor did not start: {done.stderr.strip() or done.stdout.strip()}")

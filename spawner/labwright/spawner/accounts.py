@@ -46,10 +46,7 @@ def ensure_account(name: str, homes: Path, *, by_user: bool) -> Account:
     """The person's account and home (0700), made at first use. Safe to call again."""
     slug = slug_for(name)
     home = homes / slug
-    if by_user:
-        entry = _ensure_user(f"{PREFIX}{slug}", home)
-    else:
-        entry = pwd.getpwuid(os.getuid())
+    entry = _ensure_user(f"{PREFIX}{slug}", home) if by_user else pwd.getpwuid(os.getuid())
     # `homes` can be written by this process's user alone, so nobody can put a link in the way.
     home.mkdir(mode=0o700, exist_ok=True)
     if by_user and home.stat().st_uid != entry.pw_uid:
@@ -62,13 +59,13 @@ def _ensure_user(user: str, home: Path) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        create_system_user(user, home, shell="/bin/bash")
+        create_system_user(user, home, login_shell="/bin/bash")
         return pwd.getpwnam(user)
 
 
-def create_system_user(user: str, home: Path, *, shell: str) -> None:
+def create_system_user(user: str, home: Path, *, login_shell: str) -> None:
     """Add an account with a group of its own and no password. Its home is made by the caller."""
-    command = ["useradd", "--no-create-home", "--user-group", "--home-dir", str(home), "--shell", shell]
+    command = ["useradd", "--no-create-home", "--user-group", "--home-dir", str(home), "--shell", login_shell]
     command += ["--comment", "Labwright", user]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     if done.returncode not in (0, 9):  # 9: somebody else has just made it

@@ -77,7 +77,7 @@ def _become(command: Command, report: int) -> NoReturn:
         step = "opening its log"
         _redirect(command.log)
         step = "running it"
-        os.execve(_find(command), list(command.argv), dict(command.env))
+        os.execve(_find(command), list(command.argv), dict(command.env))  # noqa: S606 - the point of it
     except OSError as error:
         os.write(report, f"{step} failed ({error.strerror})".encode())
     except Exception as error:  # noqa: BLE001 - the child must never return into the parent's code

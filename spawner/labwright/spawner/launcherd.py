@@ -144,7 +144,7 @@ class LauncherService:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(record.pid, signal.SIGTERM)
         deadline = loop.time() + grace_seconds
-        while processes.is_running(record.pid, record.start_ticks) and loop.time() < deadline:
+        while processes.is_running(record.pid, record.start_ticks) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
         await self._end_family(record, min(deadline, loop.time() + LEFTOVER_SECONDS))
         self.reap()
@@ -285,7 +285,7 @@ async def serve(service: LauncherService, path: Path, allowed: set[int], group: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGCHLD, service.reap)
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - before it serves anybody
     os.umask(0o177)
     server = await asyncio.start_unix_server(
         lambda reader, writer: answer(service, allowed, reader, writer), str(path), limit=MAX_LINE
@@ -293,7 +293,7 @@ async def serve(service: LauncherService, path: Path, allowed: set[int], group: 
     os.umask(0o077)
     if group is not None:
         os.chown(path, -1, group)
-        path.chmod(0o660)
+        path.chmod(0o660)  # noqa: ASYNC240
     async with server:
         while not stopped.is_set():
             service.look_after_adopted()

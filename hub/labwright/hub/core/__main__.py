@@ -13,8 +13,8 @@ from labwright.api.errors import Unavailable
 from labwright.hub.core.app import AREAS, build_core, create_app
 from labwright.hub.core.context import Ledger
 from labwright.hub.settings import from_environment
-from labwright.spawner.profiles import Workbench
 from labwright.spawner.local import LocalLauncher
+from labwright.spawner.profiles import Workbench
 from labwright.spawner.workbench import WatchedWorkbench
 
 log = logging.getLogger("labwright.core")

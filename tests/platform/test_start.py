@@ -1,0 +1,109 @@
+"""What `up` and `down` say when the machine or the file does not allow a start."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from workbench import run_labwright, workbench_settings
+
+from labwright.hub import supervision
+from labwright.hub.people import ADMINS, People, generate_password
+from labwright.hub.programs import programs, supervisor_configuration
+from labwright.hub.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return workbench_settings(tmp_path / "home", LABWRIGHT_BY_USER="0")
+
+
+def test_a_broken_file_stops_the_start_with_line_column_and_fix(tmp_path: Path) -> None:
+    broken = tmp_path / "workbench.yaml"
+    broken.write_text("profiles:\n- slug: small\n  cpu: two\n")
+    settings = workbench_settings(tmp_path / "home", LABWRIGHT_CONFIG=str(broken))
+    for verb in (("up",), ("config", "check")):
+        done = run_labwright(settings, *verb, check=False)
+        assert done.returncode == 2
+        assert f"{broken}:3:3: profiles.0.cpu" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not settings.home.exists()
+
+
+def test_a_port_in_use_is_said_with_its_holder_and_the_remedy(settings: Settings) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", settings.core_port))
+        holder.listen()
+        done = run_labwright(settings, "up", check=False)
+    assert done.returncode == 1
+    assert f"Port {settings.core_port}, meant for the core, is in use by" in done.stderr
+    assert "--port" in done.stderr
+    assert not (settings.hub_folder / "people.json").exists()
+
+
+def test_a_missing_environment_is_said(settings: Settings, tmp_path: Path) -> None:
+    elsewhere = workbench_settings(tmp_path / "home", LABWRIGHT_ENVIRONMENTS=str(tmp_path), LABWRIGHT_BY_USER="0")
+    done = run_labwright(elsewhere, "up", check=False)
+    assert "The environment" in done.stderr
+    assert "make up" in done.stderr
+
+
+def test_a_full_disk_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "NEEDED_BYTES", 1 << 60)  # nobody's disk has that
+    with pytest.raises(supervision.CannotStart, match="is full"):
+        supervision.check_machine(settings)
+
+
+def test_a_stale_pid_counts_for_nothing(settings: Settings) -> None:
+    settings.run.mkdir(parents=True)
+    for text in ("1\n", "999999999\n", "", "nonsense"):
+        (settings.run / "supervisord.pid").write_text(text)
+        assert supervision.supervisor_pid(settings) is None
+
+
+def test_down_and_doctor_say_that_nothing_runs(settings: Settings) -> None:
+    assert "There is no workbench" in run_labwright(settings, "down").stdout
+    done = run_labwright(settings, "doctor", check=False)
+    assert done.returncode == 1
+    assert "it is down" in done.stdout
+    assert "exactly one person" in done.stdout
+
+
+def test_two_starts_at_a_time_are_refused(settings: Settings) -> None:
+    with supervision.only_one(settings):
+        assert "Another 'labwright up'" in run_labwright(settings, "up", check=False).stderr
+
+
+def test_odd_paths_survive_the_supervisors_configuration(tmp_path: Path) -> None:
+    from supervisor.options import ServerOptions
+
+    settings = workbench_settings(tmp_path / 'ho%me, with "quotes"', LABWRIGHT_BY_USER="0")
+    for folder in (settings.logs, settings.run, *(Path(program.home) for program in programs(settings))):
+        folder.mkdir(parents=True, exist_ok=True)
+    config = tmp_path / "supervisord.conf"
+    config.write_text(supervisor_configuration(settings, programs(settings)))
+    options = ServerOptions()
+    options.configfile = str(config)
+    options.realize(args=["-c", str(config)])
+    found = {process.name: process for group in options.process_group_configs for process in group.process_configs}
+    assert found["core"].environment["LABWRIGHT_HOME"] == str(settings.home)
+    assert str(settings.launcher_socket) in found["launcher"].command
+
+
+def test_people_have_generated_passwords_and_the_last_admin_stays(tmp_path: Path) -> None:
+    people = People(tmp_path / "people.json")
+    password = people.add("admin", (ADMINS,))
+    assert people.check("admin", password)
+    assert not people.check("admin", password + "x")
+    assert not people.check("nobody", password)
+    renewed = people.renew_password("admin")
+    assert renewed != password
+    assert people.check("admin", renewed)
+    assert not people.check("admin", password)
+    with pytest.raises(Exception, match="last administrator"):
+        people.remove("admin")
+    for name in ("../x", "A", "", "a b", "a\n"):
+        with pytest.raises(Exception, match="cannot be a name"):
+            people.add(name, ())
+    assert len({generate_password() for _ in range(100)}) == 100
