@@ -218,7 +218,7 @@ class Workplace:
     def serve(self) -> None:
         app = create_app(self.core(), ("jobs",))
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=self.settings.core_port, log_level="warning", timeout_graceful_shutdown=3
+            app, host="127.0.0.1", port=self.settings.core_port, log_level="warning", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
