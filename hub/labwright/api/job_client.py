@@ -1,4 +1,4 @@
-"""What the command line and the magics do with jobs, on top of the client: read a notebook, find a job, follow a run."""
+"""What the command line and the magics do with jobs, on top of the client: read a notebook, find, follow."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """`%jobs`: your jobs and their runs.
 
-    %jobs                        list
-    %jobs run NAME -p month=8    run one now
-    %jobs show NAME              its runs
-    %jobs open NAME              the last output, as a path in your home
+%jobs                        list
+%jobs run NAME -p month=8    run one now
+%jobs show NAME              its runs
+%jobs open NAME              the last output, as a path in your home
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VERBS = ("list", "show", "run", "runs", "cancel", "pause", "resume", "delete", "
 def parser() -> LineParser:
     made = LineParser(
         prog="jobs",
-        description="Your jobs. JOB is a name, an id, or a number of the list; RUN is an id, JOB#3, or JOB for its last.",
+        description="Your jobs. JOB is a name, an id, or a number of the list; RUN an id, JOB#3, or JOB for its last.",
     )
     verbs = made.add_subparsers(dest="verb", metavar="|".join(VERBS))
     verbs.add_parser("list", help="all jobs, newest first (also without a word)").add_argument("search", nargs="?")
@@ -105,7 +105,8 @@ def follow(jobs: JobClient, found: Any) -> Shown:
     from IPython.display import display
 
     handle = display(shown_run(found), display_id=True)  # type: ignore[no-untyped-call]
-    for found in jobs.follow(found):
+    for latest in jobs.follow(found):
+        found = latest
         if handle is not None:
             handle.update(shown_run(found))
     return shown_run(found)

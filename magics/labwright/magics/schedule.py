@@ -1,8 +1,8 @@
 """`%schedule`: a notebook as a job, now or every so often.
 
-    %schedule --now -p month=8
-    %schedule reports/late.ipynb --cron "0 6 * * *" --zone Europe/Berlin
-    %schedule                       a form made of the notebook's parameters
+%schedule --now -p month=8
+%schedule reports/late.ipynb --cron "0 6 * * *" --zone Europe/Berlin
+%schedule                       a form made of the notebook's parameters
 """
 
 from __future__ import annotations

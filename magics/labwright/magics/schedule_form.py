@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
+import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from labwright.api.errors import LabwrightError
 from labwright.api.job_client import JobClient, path_in_home

@@ -46,7 +46,9 @@ def new_token(url: str, user: str, password: str) -> str:
         "expires_in": TOKEN_DAYS * 86400,
     }
     try:
-        answer = httpx.post(f"{url}/hub/api/users/{quote(user, safe='')}/tokens", json=body, timeout=30, trust_env=False)
+        answer = httpx.post(
+            f"{url}/hub/api/users/{quote(user, safe='')}/tokens", json=body, timeout=30, trust_env=False
+        )
     except httpx.TransportError:
         raise Unavailable(f"Labwright at {url}", remedy="Is it running? See 'labwright doctor'.") from None
     if answer.status_code in (401, 403):

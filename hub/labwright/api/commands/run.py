@@ -63,7 +63,8 @@ def followed(jobs: JobClient, run: Run) -> Run:
     """The run when it is over; a live line on a terminal, a line for each change elsewhere."""
     live = sys.stdout.isatty()
     said = ""
-    for run in jobs.follow(run):
+    for latest in jobs.follow(run):
+        run = latest
         sentence = state_sentence(run)
         if sentence == said:
             continue
@@ -74,5 +75,3 @@ def followed(jobs: JobClient, run: Run) -> Run:
     if run.state != "succeeded":
         echo_error(run)
     return run
-
-
