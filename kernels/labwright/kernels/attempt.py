@@ -22,7 +22,15 @@ import nbformat
 from nbformat import NotebookNode
 
 from labwright.api import names
-from labwright.api.errors import Conflict, Forbidden, InvalidRequest, LabwrightError, NotAuthenticated, NotFound, TooLarge
+from labwright.api.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    LabwrightError,
+    NotAuthenticated,
+    NotFound,
+    TooLarge,
+)
 from labwright.api.runner import Lease
 from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome, parameterise
 from labwright.kernels.outputs import capped
@@ -75,7 +83,9 @@ class Attempt:
         home = Path(self._environment.get("HOME") or Path.home())
         cwd = (home / self._lease.notebook_path).parent
         if not cwd.is_dir():
-            gone = f"The folder of the notebook, {cwd}, is not there; save the notebook in your home and submit it again."
+            gone = (
+                f"The folder of the notebook, {cwd}, is not there; save the notebook in your home and submit it again."
+            )
             return Outcome("died", None, gone)
         try:
             notebook = prepared(source, self._lease.parameters, self._lease.dates)

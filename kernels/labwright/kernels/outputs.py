@@ -29,7 +29,7 @@ def capped(cell: NotebookNode, limit: int = CELL_BYTES) -> NotebookNode:
         return cell
     text = f"\n[Labwright cut the output here: a cell may show {limit / 2**20:g} MB.]\n"
     mark = new_output("stream", name="stderr", text=text)  # type: ignore[no-untyped-call]
-    return NotebookNode({**cell, "outputs": [*kept, mark]})
+    return NotebookNode({**cell, "outputs": [*kept, mark]})  # type: ignore[no-untyped-call]
 
 
 def _size(output: Any) -> int:

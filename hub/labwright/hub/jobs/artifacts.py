@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]
 
 from labwright.api.errors import NotFound, Unavailable
 

@@ -93,9 +93,7 @@ class Attempts:
         now = self._core.now()
         with self._core.database.write() as connection:
             row = store.change_attempt(connection, run_id, attempt, self._alive(now))
-            self._core.ledger.renew(
-                connection, reservation_key(run_id), ttl_seconds=RESERVATION_SECONDS, now=now
-            )
+            self._core.ledger.renew(connection, reservation_key(run_id), ttl_seconds=RESERVATION_SECONDS, now=now)
             connection.execute(runners.update().where(runners.c.id == row.runner_id).values(last_seen=now))
         return HeartbeatAnswer(
             cancel=row.cancel_requested, token=self._attempt_token(row), run_token=self._run_token(row, groups)

@@ -52,9 +52,7 @@ def check(content: Mapping[str, Any]) -> bytes:
     """The canonical bytes of a valid notebook of nbformat 4, or `BadNotebook` with what is wrong."""
     data = canonical(content)
     if content.get("nbformat") != 4:
-        raise BadNotebook(
-            "This is not a notebook of format 4.", remedy="Give the JSON of an .ipynb file (nbformat 4)."
-        )
+        raise BadNotebook("This is not a notebook of format 4.", remedy="Give the JSON of an .ipynb file (nbformat 4).")
     if depth(content, MAX_DEPTH) > MAX_DEPTH:
         raise BadNotebook("The notebook is nested too deeply.", remedy=REMEDY)
     cells = content.get("cells")

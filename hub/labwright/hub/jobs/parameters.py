@@ -75,7 +75,8 @@ def dates(schema: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
         for name, value in values.items()
         if value is not None
         and any(
-            option.get("format") == "date" for option in schema["properties"][name].get("anyOf", [schema["properties"][name]])
+            option.get("format") == "date"
+            for option in schema["properties"][name].get("anyOf", [schema["properties"][name]])
         )
     ]
 

@@ -36,8 +36,8 @@ def attempt(run_id: str, caller: Annotated[Caller, Depends(require(names.SCOPE_R
 
 def attempts_of(request: Request) -> Attempts:
     """The runner's side of the area that is built into this app."""
-    areas = request.app.state.areas
-    return next(area.attempts for area in areas if isinstance(getattr(area, "attempts", None), Attempts))
+    found = (getattr(area, "attempts", None) for area in request.app.state.areas)
+    return next(attempts for attempts in found if isinstance(attempts, Attempts))
 
 
 AttemptsService = Annotated[Attempts, Depends(attempts_of)]

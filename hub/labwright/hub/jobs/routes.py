@@ -63,7 +63,8 @@ router = APIRouter(tags=["jobs"], route_class=NotebookRoute)
 
 def jobs_of(request: Request) -> Jobs:
     """The service of the area that is built into this app."""
-    return next(area.jobs for area in request.app.state.areas if isinstance(getattr(area, "jobs", None), Jobs))
+    found = (getattr(area, "jobs", None) for area in request.app.state.areas)
+    return next(jobs for jobs in found if isinstance(jobs, Jobs))
 
 
 JobsService = Annotated[Jobs, Depends(jobs_of)]

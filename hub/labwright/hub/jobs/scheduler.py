@@ -121,9 +121,7 @@ class Scheduler:
             connection.execute(
                 jobs.update().where(jobs.c.id == job_id).values(next_slot=following, owner_groups=groups)
             )
-            self._core.events.append(
-                connection, owner=job.owner, topic="job", key=job.id, action="updated", now=now
-            )
+            self._core.events.append(connection, owner=job.owner, topic="job", key=job.id, action="updated", now=now)
 
     def _fire_slot(self, connection: sa.Connection, job: sa.Row[Any], slot: datetime, now: datetime) -> None:
         earlier = store.open_runs(connection, job.id)
@@ -180,18 +178,14 @@ class Scheduler:
                 **released(self._core, connection, run, now),
             }
             store.change_open(connection, run.id, values)
-            self._core.events.append(
-                connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now
-            )
+            self._core.events.append(connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now)
         log.warning("run %s, attempt %d: %s", run.id, run.attempt, reason)
 
     def _keep_time(self, connection: sa.Connection, run: sa.Row[Any], now: datetime) -> None:
         """Hold the reservation of a run that waits for its runner; end one that its runner does not."""
         limit = timedelta(seconds=run.policy["timeout_seconds"] + TIMEOUT_GRACE_SECONDS)
         if run.state == "queued":
-            self._core.ledger.renew(
-                connection, reservation_key(run.id), ttl_seconds=RESERVATION_SECONDS, now=now
-            )
+            self._core.ledger.renew(connection, reservation_key(run.id), ttl_seconds=RESERVATION_SECONDS, now=now)
         elif run.started is not None and now - run.started > limit:
             seconds = run.policy["timeout_seconds"]
             late = f"The run took longer than its timeout of {seconds} s; raise the timeout."

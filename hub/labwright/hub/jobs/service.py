@@ -87,7 +87,9 @@ class Jobs:
             page = rows[:limit]
             last = store.last_runs(connection, [row.id for row in page])
             items = [
-                job_view(row, run_view(last[row.id], connection, self._core.ledger, now) if row.id in last else None, now)
+                job_view(
+                    row, run_view(last[row.id], connection, self._core.ledger, now) if row.id in last else None, now
+                )
                 for row in page
             ]
         return JobPage(items=items, next=page[-1].id if len(rows) > limit else None)
@@ -161,9 +163,7 @@ class Jobs:
     ) -> RunPage:
         now = self._core.now()
         with self._core.database.read() as connection:
-            rows = store.list_runs(
-                connection, caller.name, job_id=job_id, states=states, after=after, limit=limit + 1
-            )
+            rows = store.list_runs(connection, caller.name, job_id=job_id, states=states, after=after, limit=limit + 1)
             items = [run_view(row, connection, self._core.ledger, now) for row in rows[:limit]]
         return RunPage(items=items, next=items[-1].id if len(rows) > limit else None)
 
@@ -239,9 +239,7 @@ class Jobs:
         firings = schedule.next_firings(planned, self._core.now())
         return SchedulePreview(next_firings=firings, sentence=schedule.sentence(planned))
 
-    def _tell(
-        self, connection: sa.Connection, topic: Any, key: str, action: Any, owner: str, now: datetime
-    ) -> None:
+    def _tell(self, connection: sa.Connection, topic: Any, key: str, action: Any, owner: str, now: datetime) -> None:
         self._core.events.append(connection, owner=owner, topic=topic, key=key, action=action, now=now)
 
     def _audit(
@@ -279,9 +277,7 @@ def enqueue(
     return row
 
 
-def end_run(
-    core: Core, connection: sa.Connection, row: sa.Row[Any], state: str, now: datetime, reason: str
-) -> None:
+def end_run(core: Core, connection: sa.Connection, row: sa.Row[Any], state: str, now: datetime, reason: str) -> None:
     """End an open run without its runner: no commit of it is taken afterwards."""
     values = {
         "state": state,

@@ -76,9 +76,7 @@ def list_jobs(
         query = query.where(jobs.c.id < after)
     if search:
         pattern = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        query = query.where(
-            jobs.c.name.ilike(pattern, escape="\\") | jobs.c.notebook_path.ilike(pattern, escape="\\")
-        )
+        query = query.where(jobs.c.name.ilike(pattern, escape="\\") | jobs.c.notebook_path.ilike(pattern, escape="\\"))
     return connection.execute(query.order_by(jobs.c.id.desc()).limit(limit)).all()
 
 
@@ -188,9 +186,7 @@ def holding(connection: sa.Connection) -> Sequence[sa.Row[Any]]:
     return connection.execute(sa.select(runs).where(runs.c.reserved.is_(True), runs.c.state.in_(OPEN))).all()
 
 
-def lease(
-    connection: sa.Connection, owner: str, profile: str, runner_id: str, now: datetime
-) -> sa.Row[Any] | None:
+def lease(connection: sa.Connection, owner: str, profile: str, runner_id: str, now: datetime) -> sa.Row[Any] | None:
     """Give the owner's oldest reserved run to a runner, with a new attempt."""
     query = (
         sa.select(runs.c.id)
@@ -226,9 +222,7 @@ def lease(
     ).one_or_none()
 
 
-def change_attempt(
-    connection: sa.Connection, run_id: str, attempt: int, values: dict[str, Any]
-) -> sa.Row[Any]:
+def change_attempt(connection: sa.Connection, run_id: str, attempt: int, values: dict[str, Any]) -> sa.Row[Any]:
     """Change a run on behalf of its present attempt; `StaleAttempt` for any other."""
     row = connection.execute(
         runs.update()

@@ -1,0 +1,196 @@
+"""What the command line and the magics do with jobs, on top of the client: read a notebook, find, follow."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labwright.api.client import Client
+from labwright.api.errors import BadNotebook, InvalidRequest, NotFound, Unavailable
+from labwright.api.jobs import FINAL_STATES, Inspection, Job, JobPage, Run, RunPage
+from labwright.api.parameters import from_text
+
+POLL_SECONDS = 0.3
+PATIENCE_SECONDS = 60.0  # how long core may be away while a run is followed
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """The JSON of a notebook file, or `BadNotebook` with what is wrong."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InvalidRequest(f"There is no notebook '{path}'.", remedy="Check the path.") from None
+    except OSError as error:
+        raise InvalidRequest(f"'{path}' cannot be read: {error.strerror}.", remedy="Check the path.") from None
+    except (ValueError, RecursionError):
+        raise BadNotebook(f"'{path}' is not a notebook.", remedy="Give an .ipynb file (JSON in UTF-8).") from None
+    if not isinstance(content, dict):
+        raise BadNotebook(f"'{path}' is not a notebook.", remedy="Give an .ipynb file (nbformat 4).")
+    return content
+
+
+def path_in_home(path: Path) -> str:
+    """The path relative to the home, where a run of it works; a file elsewhere runs in the home itself."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - symlinks stay as they are
+    home = Path.home()
+    return str(whole.relative_to(home)) if whole.is_relative_to(home) else whole.name
+
+
+def split_parameter(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found or not name.strip():
+        raise InvalidRequest(f"'{text}' is not a parameter.", remedy="Write -p name=value.")
+    return name.strip(), value
+
+
+class JobClient:
+    """The jobs of whoever the client speaks for."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def inspect(self, content: Mapping[str, Any]) -> Inspection:
+        return Inspection.model_validate(self._client.core("POST", "/notebooks/inspect", json={"content": content}))
+
+    def typed(self, content: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+        """Values of `-p name=text` by the notebook's own types."""
+        schema = self.inspect(content).parameters_schema
+        return {name: from_text(schema, name, text) for name, text in texts.items()}
+
+    def jobs(self, search: str | None = None) -> list[Job]:
+        """All of them, newest first."""
+        found: list[Job] = []
+        after: str | None = None
+        while True:
+            params = {"limit": 200, **({"after": after} if after else {}), **({"search": search} if search else {})}
+            page = JobPage.model_validate(self._client.core("GET", "/jobs", params=params))
+            found += page.items
+            if page.next is None:
+                return found
+            after = page.next
+
+    def find(self, reference: str) -> Job:
+        """A job by its name, its id, or its number in the list (1 is the newest)."""
+        if reference.startswith("job-"):
+            return Job.model_validate(self._client.core("GET", f"/jobs/{reference}"))
+        everything = self.jobs()
+        for job in everything:
+            if job.name == reference:
+                return job
+        if reference.isdigit() and 1 <= int(reference) <= len(everything):
+            return everything[int(reference) - 1]
+        raise NotFound("job", reference)
+
+    def find_run(self, reference: str) -> Run:
+        """A run by its id, by `job#number`, or the last one of a job."""
+        if reference.startswith("run-"):
+            return self.run(reference)
+        name, numbered, number = reference.rpartition("#")
+        job = self.find(name if numbered else reference)
+        if not numbered:
+            if job.last_run is None:
+                raise NotFound("run of the job", job.name)
+            return job.last_run
+        for run in self.runs(job.id):
+            if str(run.number) == number:
+                return run
+        raise NotFound("run", reference)
+
+    def run(self, run_id: str) -> Run:
+        return Run.model_validate(self._client.core("GET", f"/runs/{run_id}"))
+
+    def runs(self, job_id: str, limit: int = 500) -> list[Run]:
+        page = self._client.core("GET", "/runs", params={"job": job_id, "limit": limit})
+        return RunPage.model_validate(page).items
+
+    def submit(self, request: Mapping[str, Any]) -> Job:
+        return Job.model_validate(self._client.core("POST", "/jobs", json=dict(request)))
+
+    def update(self, job_id: str, changes: Mapping[str, Any]) -> Job:
+        return Job.model_validate(self._client.core("PATCH", f"/jobs/{job_id}", json=dict(changes)))
+
+    def delete(self, job_id: str) -> None:
+        self._client.core("DELETE", f"/jobs/{job_id}")
+
+    def start(self, job_id: str, parameters: Mapping[str, Any] | None = None) -> Run:
+        body = {"parameters": dict(parameters or {})}
+        return Run.model_validate(self._client.core("POST", f"/jobs/{job_id}/runs", json=body))
+
+    def cancel(self, run_id: str) -> Run:
+        return Run.model_validate(self._client.core("POST", f"/runs/{run_id}/cancel"))
+
+    def log(self, run_id: str) -> str:
+        with self._client.stream_core("GET", f"/runs/{run_id}/log") as response:
+            return response.read().decode()
+
+    def notebook(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.core("GET", f"/runs/{run_id}/notebook")
+        return found
+
+    def follow(self, run: Run) -> Iterator[Run]:
+        """The run each time it has changed, until it is over. A restart of core is waited out."""
+        yield run
+        lost_since: float | None = None
+        while run.state not in FINAL_STATES:
+            threading.Event().wait(POLL_SECONDS)
+            try:
+                latest = self.run(run.id)
+                lost_since = None
+            except Unavailable:
+                lost_since = lost_since or time.monotonic()
+                if time.monotonic() - lost_since > PATIENCE_SECONDS:
+                    raise
+                continue
+            if latest != run:
+                run = latest
+                yield run
+
+    def submit_once(self, request: Mapping[str, Any]) -> Job:
+        """A job for runs by hand: the one of that name with this notebook, or a new one beside a scheduled one."""
+        name = str(request["name"])
+        taken = {job.name: job for job in self.jobs(search=name)}
+        for candidate in (name, f"{name} (by hand)"):
+            job = taken.get(candidate)
+            if job is None:
+                return self.submit({**request, "name": candidate})
+            if job.schedule is None:
+                changes = {key: request[key] for key in ("notebook", "parameters", "profile")}
+                return self.update(job.id, changes)
+        raise InvalidRequest(f"The names '{name}' and '{name} (by hand)' are taken.", remedy="Give another --name.")
+
+
+def state_sentence(run: Run) -> str:
+    """The run's state in a few words: 'running, cell 3 of 7'."""
+    match run.state:
+        case "queued":
+            return f"queued – {run.reason}" if run.reason else "queued"
+        case "leased":
+            return "starting"
+        case "running":
+            at = min(run.cell + 1, run.cells)
+            return f"running, cell {at} of {run.cells}" if run.cells else "running"
+        case "succeeded":
+            return f"succeeded in {duration(run)}"
+        case _:
+            return run.state.replace("-", " ") + (f" – {run.reason}" if run.reason else "")
+
+
+def duration(run: Run) -> str:
+    if run.started is None or run.finished is None:
+        return ""
+    seconds = (run.finished - run.started).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def echo_error(run: Run) -> None:
+    """On standard error: which cell failed and how."""
+    if run.error is not None:
+        click.echo(f"cell {run.error.cell + 1}: {run.error.name}: {run.error.message}", err=True)
+        click.echo(run.error.traceback, err=True)

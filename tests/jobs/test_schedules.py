@@ -1,0 +1,134 @@
+"""Firings against an oracle that walks every minute, in zones with odd rules."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from labwright.api.errors import BadSchedule
+from labwright.api.jobs import Schedule
+from labwright.hub.jobs.schedule import MAX_CATCH_UP, due, firings, next_firings, sentence
+
+# Gaps and repeats of an hour and of 30 minutes, at midnight, in both hemispheres, with negative DST, without any.
+ZONES = [
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+    "Africa/Cairo",
+    "Europe/Dublin",
+    "Africa/Casablanca",
+    "Asia/Kathmandu",
+    "Pacific/Auckland",
+    "UTC",
+]
+FIXED = ["0 6 * * *", "30 1 * * *", "30 2 * * *", "0,30 2 * * *", "0 0 * * *", "15 0 1 * *", "45 1 * * 0"]
+STEPPED = ["*/15 * * * *", "0 * * * *", "*/7 1 * * *", "30 */3 * * *"]
+
+
+def matches(cron: str, moment: datetime) -> bool:
+    """Whether a wall-clock minute fits: numbers, lists, * and */n only."""
+    minute, hour, day, month, weekday = cron.split()
+    wall = (moment.minute, moment.hour, moment.day, moment.month, moment.isoweekday() % 7)
+
+    def fits(field: str, value: int, first: int) -> bool:
+        if field.startswith("*/"):
+            return (value - first) % int(field[2:]) == 0
+        return field == "*" or value in {int(part) for part in field.split(",")}
+
+    return all(fits(f, v, s) for f, v, s in zip((minute, hour, day, month, weekday), wall, (0, 0, 1, 1, 0), strict=True))
+
+
+def oracle(cron: str, zone: ZoneInfo, after: datetime, days: int) -> Iterator[datetime]:
+    """By definition: fixed times walk the wall clock, each at the first instant that shows it or a later one; others
+    walk the instants."""
+    fixed = not cron.split()[0].startswith("*") and not cron.split()[1].startswith("*")
+    found = set()
+    start = after - timedelta(days=2)
+    for minute in range((days + 4) * 1440):
+        if fixed:
+            wall = start.astimezone(zone).replace(tzinfo=None, second=0) + timedelta(minutes=minute)
+            if matches(cron, wall):
+                aware = wall.replace(tzinfo=zone)
+                while aware.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != aware.replace(tzinfo=None):
+                    aware += timedelta(minutes=1)
+                found.add(aware.astimezone(UTC))
+        else:
+            instant = start.replace(second=0, microsecond=0) + timedelta(minutes=minute)
+            if matches(cron, instant.astimezone(zone)):
+                found.add(instant)
+    yield from sorted(f for f in found if after < f <= after + timedelta(days=days))
+
+
+def changes(zone: ZoneInfo, year: int) -> list[datetime]:
+    """The instants of the year at which the offset changes, to the hour."""
+    hours = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=h) for h in range(366 * 24)]
+    return [b for a, b in zip(hours, hours[1:], strict=False) if a.astimezone(zone).utcoffset() != b.astimezone(zone).utcoffset()]
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_firings_agree_with_the_oracle_around_every_change_of_the_clock(name: str) -> None:
+    zone = ZoneInfo(name)
+    around = [change - timedelta(hours=36, minutes=17) for change in changes(zone, 2026)][:4]
+    for after in [*around, datetime(2026, 5, 17, 3, 33, tzinfo=UTC)]:
+        for cron in FIXED + STEPPED:
+            expected = list(oracle(cron, zone, after, 3))
+            found = firings(Schedule(cron=cron, timezone=name), after)
+            until = after + timedelta(days=3)
+            got = []
+            for firing in found:
+                if firing > until:
+                    break
+                got.append(firing)
+            assert got == expected, (cron, name, after)
+
+
+def test_starting_inside_the_repeated_hour_fires_neither_twice_nor_back_in_time() -> None:
+    schedule = Schedule(cron="30 1 * * *", timezone="America/New_York")
+    first = datetime(2026, 11, 1, 5, 30, tzinfo=UTC)
+    for minutes in range(0, 180, 7):
+        after = datetime(2026, 11, 1, 4, 40, tzinfo=UTC) + timedelta(minutes=minutes)
+        following = next_firings(schedule, after, 1)[0]
+        assert following == (first if after < first else datetime(2026, 11, 2, 6, 30, tzinfo=UTC))
+
+
+def test_the_next_firing_strictly_grows() -> None:
+    random.seed(1)
+    for _ in range(200):
+        cron = random.choice(FIXED + STEPPED)
+        after = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=random.randrange(525_600))
+        found = list(islice(firings(Schedule(cron=cron, timezone=random.choice(ZONES)), after), 5))
+        assert all(a < b for a, b in zip([after, *found], found, strict=False))
+
+
+@pytest.mark.parametrize(
+    "cron", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "* * * *", "* * * * * *", "@daily", "", "a b c d e", "*/0 * * * *"]
+)
+def test_an_impossible_schedule_is_refused(cron: str) -> None:
+    with pytest.raises(BadSchedule):
+        next_firings(Schedule(cron=cron, timezone="UTC"), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", ""])
+def test_an_unknown_zone_is_refused(zone: str) -> None:
+    with pytest.raises(BadSchedule):
+        next_firings(Schedule(cron="0 6 * * *", timezone=zone), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_slots_after_a_long_downtime_are_bounded() -> None:
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    slots, following = due(Schedule(cron="* * * * *", timezone="UTC"), now - timedelta(days=30), now)
+    assert len(slots) == MAX_CATCH_UP
+    assert slots[-1] == now
+    assert following == now + timedelta(minutes=1)
+
+
+def test_the_sentence_says_when_and_where() -> None:
+    assert sentence(Schedule(cron="0 6 * * *", timezone="Europe/Berlin")) == "Every day at 06:00 (Europe/Berlin)"
+    assert sentence(Schedule(cron="5 18 * * 1-5", timezone="UTC")) == "Every weekday at 18:05 (UTC)"
+    assert "UTC" in sentence(Schedule(cron="*/15 8-18 * * 1-5", timezone="UTC"))
