@@ -11,11 +11,15 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from labwright.magics import ready_names
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # name -> (module, kinds). The module has run(line: str, cell: str | None, shell) -> object.
-MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {}
+MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cluster": ("labwright.magics.cluster", ("line",)),
+}
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -25,6 +29,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         shell.set_hook("complete_command", _completer(module), str_key=f"%{name}")
         shell.set_hook("complete_command", _completer(module), str_key=f"%%{name}")
     _quiet_errors(shell)
+    ready_names.install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
