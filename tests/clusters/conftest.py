@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ from labwright.hub.core.app import build_core, create_app
 from labwright.hub.core.context import Core
 from labwright.hub.dask_gateway import Gateway
 from labwright.hub.settings import Settings
-from labwright.hub.tokens import Verifier, looks_signed
+from labwright.hub.tokens import InvalidToken, Verifier, looks_signed
 from labwright.spawner.launcher import Launched, Limits, Principal, Status
 from labwright.spawner.profiles import Idle, Profile, Workbench
 
@@ -91,10 +91,8 @@ class SubprocessLauncher:
 
     async def stop(self, id: str, *, grace_seconds: float = 10.0) -> Status:
         await self.signal(id, signal.SIGTERM)
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self.started[id].wait(), grace_seconds)
-        except TimeoutError:
-            pass
         await self.signal(id, signal.SIGKILL)
         await self.started[id].wait()
         return await self.status(id)
@@ -146,7 +144,7 @@ class StaticResolver:
         if looks_signed(token):
             try:
                 claims = self.verifier.verify(token)
-            except Exception:
+            except InvalidToken:
                 raise NotAuthenticated from None
             return Caller(claims.user, claims.kind, frozenset(), frozenset(claims.scopes), token=token)
         if token not in self.people or token in self.revoked:
@@ -237,8 +235,12 @@ async def start_core(world: World) -> Core:
     )
     object.__setattr__(core, "resolver", world.resolver)
     config = uvicorn.Config(
-        create_app(core, ("clusters",)), host="127.0.0.1", port=world.settings.core_port, log_config=None, ws="websockets-sansio"
-    )  # fmt: skip
+        create_app(core, ("clusters",)),
+        host="127.0.0.1",
+        port=world.settings.core_port,
+        log_config=None,
+        ws="websockets-sansio",
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server._serve())

@@ -53,7 +53,6 @@ JAVA_OPTIONS = (
     "-Djdk.reflect.useDirectMethodHandle=false",
     "-Dio.netty.tryReflectionSetAccessible=true",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=4",
 )
 
 

@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from labwright.magics import ready_names
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "jobs": ("labwright.magics.jobs", ("line",)),
     "schedule": ("labwright.magics.schedule", ("line",)),
+    "cluster": ("labwright.magics.cluster", ("line",)),
 }
 
 
@@ -28,6 +31,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         shell.set_hook("complete_command", _completer(module), str_key=f"%{name}")
         shell.set_hook("complete_command", _completer(module), str_key=f"%%{name}")
     _quiet_errors(shell)
+    ready_names.install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -162,4 +162,3 @@ def relocated(location: str, dashboard: str, context: str) -> str:
     if path.startswith("/") and not path.startswith((f"{context}/", "//")):
         return context + path
     return path
-
