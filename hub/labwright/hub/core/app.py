@@ -28,7 +28,7 @@ from labwright.hub.tokens import Signer, Verifier, create_signing_key, load_priv
 from labwright.spawner.launcher import Launcher
 from labwright.spawner.profiles import Workbench
 
-AREAS: tuple[str, ...] = ("usage",)  # packages under labwright.hub that have build(core) -> Area
+AREAS: tuple[str, ...] = ("usage", "tracking")  # packages under labwright.hub that have build(core) -> Area
 
 
 def utc_now() -> datetime:
@@ -94,6 +94,8 @@ def create_app(core: Core, areas: tuple[str, ...] = AREAS) -> FastAPI:
     app.include_router(router, prefix=names.CORE_PREFIX)
     for area in app.state.areas:
         app.include_router(area.router, prefix=names.CORE_PREFIX + names.API)
+        if (root := getattr(area, "root_router", None)) is not None:  # pages and proxies, beside the API
+            app.include_router(root, prefix=names.CORE_PREFIX)
     return app
 
 
