@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ API = "/mlflow/api/2.0/mlflow"
 
 
 @pytest.fixture(scope="module")
-def alice(bench: Any, mlflow: Any) -> httpx.Client:
-    return bench.http(bench.resolver.add("alice", groups=("research",)))
+def alice(bench: Any, mlflow: Any) -> Iterator[httpx.Client]:
+    with bench.http(bench.resolver.add("alice", groups=("research",))) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
-def bob(bench: Any, mlflow: Any) -> httpx.Client:
-    return bench.http(bench.resolver.add("bob", groups=("research", "Sales & Co")))
+def bob(bench: Any, mlflow: Any) -> Iterator[httpx.Client]:
+    with bench.http(bench.resolver.add("bob", groups=("research", "Sales & Co"))) as client:
+        yield client
 
 
 def post(client: httpx.Client, path: str, body: dict[str, Any], **options: Any) -> dict[str, Any]:

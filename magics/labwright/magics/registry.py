@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # name -> (module, kinds). The module has run(line: str, cell: str | None, shell) -> object.
-MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {}
+MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "track": ("labwright.magics.track", ("line",)),
+    "register": ("labwright.magics.register", ("line",)),
+}
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
