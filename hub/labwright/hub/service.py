@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,6 +18,8 @@ from labwright.api import __version__
 from labwright.api.errors import PROBLEM_TYPE, InternalError, InvalidRequest, LabwrightError, TooLarge
 
 log = logging.getLogger("labwright")
+# Files that go through to a store without being held here.
+STREAMED = re.compile(r"/services/core/mlflow/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
 MAX_BODY_BYTES = 64 * 1024 * 1024  # a notebook with its outputs; larger is refused before it is parsed
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -82,7 +85,7 @@ class BodyLimit:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or STREAMED.match(scope["path"]):
             await self.app(scope, receive, send)
             return
         seen = 0

@@ -21,6 +21,8 @@ MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "jobs": ("labwright.magics.jobs", ("line",)),
     "schedule": ("labwright.magics.schedule", ("line",)),
     "cluster": ("labwright.magics.cluster", ("line",)),
+    "track": ("labwright.magics.track", ("line",)),
+    "register": ("labwright.magics.register", ("line",)),
 }
 
 

@@ -1,0 +1,61 @@
+"""`labwright usage`: hours and cost, as a table or as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+
+from labwright.api.client import Client
+from labwright.api.usage import UsageReport
+
+
+@click.command("usage")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values, for a spreadsheet.")
+@click.option("--everybody", is_flag=True, help="Of all people; for admins.")
+@click.option("--since", type=click.DateTime(), help="From this day or moment on (UTC); this month when absent.")
+@click.option("--until", type=click.DateTime(), help="Up to this day or moment (UTC); now when absent.")
+def command(as_csv: bool, everybody: bool, since: datetime | None, until: datetime | None) -> None:
+    """Show what was used and what it cost."""
+    params = {name: moment.isoformat() for name, moment in (("since", since), ("until", until)) if moment}
+    if everybody:
+        params["everybody"] = "true"
+    client = Client.from_environment()
+    try:
+        if as_csv:
+            with client.stream_core("GET", "/usage.csv", params=params) as answer:
+                answer.read()
+                click.echo(answer.text, nl=False)
+            return
+        report = UsageReport.model_validate(client.core("GET", "/usage", params=params))
+    finally:
+        client.close()
+    print_report(report)
+
+
+def print_report(report: UsageReport) -> None:
+    click.echo(f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC")
+    rows = [("user", "account", "kind", "profile", "hours", "cpu h", "gpu h", f"cost {report.currency}")]
+    rows += [
+        (
+            row.user,
+            row.account,
+            row.kind,
+            row.profile or "-",
+            f"{row.hours:.2f}",
+            f"{row.cpu_hours:.2f}",
+            f"{row.gpu_hours:.2f}",
+            f"{row.cost:.2f}",
+        )
+        for row in report.rows
+    ]
+    print_table(rows)
+    total = sum(row.cost for row in report.rows)
+    click.echo(f"{total:.2f} {report.currency} in all; {len(report.running)} running now")
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,55 @@
+"""`python -m labwright.hub.mlflow_server`: replaces itself by MLflow, listening on a Unix socket only.
+
+MLflow runs as one process without its command line's parent: half the memory of `mlflow server` and a third of its
+start (docs/decisions/0050). Only the user of core may enter the socket's folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from labwright.api import names
+from labwright.hub import settings as workbench
+from labwright.hub.tracking import serve
+
+STORE_FILE = "mlflow.sqlite"
+
+
+def command(settings: workbench.Settings) -> tuple[list[str], dict[str, str]]:
+    """What to execute, and its whole environment: nothing of ours is needed there, so nothing is handed on."""
+    folder = settings.mlflow_folder
+    # -P: the folder of serve.py must not become a place to import from.
+    argv = [str(settings.python("mlflow")), "-P", str(Path(serve.__file__).resolve()), str(settings.mlflow_socket)]
+    store = f"sqlite:///{folder / STORE_FILE}"
+    environ = {
+        "HOME": str(folder),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "PATH": os.defpath,
+        "TMPDIR": str(folder / "tmp"),
+        "MLFLOW_ENABLE_WORKSPACES": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "_MLFLOW_STATIC_PREFIX": names.MLFLOW_PREFIX,
+        "_MLFLOW_SERVER_FILE_STORE": store,
+        "_MLFLOW_SERVER_REGISTRY_STORE": store,
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
+        "_MLFLOW_SGI_NAME": "uvicorn",
+    }
+    return argv, environ
+
+
+def main() -> None:
+    settings = workbench.from_environment()
+    os.umask(0o077)
+    for folder in (settings.mlflow_folder, settings.mlflow_folder / "artifacts", settings.mlflow_folder / "tmp"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.mlflow_folder.chmod(0o700)
+    argv, environ = command(settings)
+    os.execve(argv[0], argv, environ)  # noqa: S606 - an argument list of ours
+
+
+if __name__ == "__main__":
+    main()
