@@ -42,4 +42,5 @@ format: env-dev ## Format the code
 	$(DEV)/ruff format .
 	$(DEV)/ruff check --fix .
 
+-include extensions/lab/lab.mk
 -include tests/kube/kube.mk

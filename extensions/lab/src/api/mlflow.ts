@@ -1,0 +1,92 @@
+import type { Api } from './client';
+
+/** MLflow's REST API through the door: what the Experiments panel needs of it. */
+export interface Experiment {
+  experiment_id: string;
+  name: string;
+  lifecycle_stage: string;
+  last_update_time?: number;
+  tags?: Tag[];
+}
+
+export interface Tag {
+  key: string;
+  value: string;
+}
+
+export interface Metric {
+  key: string;
+  value: number;
+  timestamp: number;
+  step: number;
+}
+
+export interface TrackedRun {
+  info: {
+    run_id: string;
+    run_name: string;
+    experiment_id: string;
+    status: 'RUNNING' | 'SCHEDULED' | 'FINISHED' | 'FAILED' | 'KILLED';
+    start_time: number;
+    end_time?: number;
+    user_id?: string;
+  };
+  data: { metrics?: Metric[]; params?: Tag[]; tags?: Tag[] };
+}
+
+export interface ModelVersion {
+  name: string;
+  version: string;
+  run_id?: string;
+  status: string;
+  creation_timestamp: number;
+  user_id?: string;
+}
+
+export interface RegisteredModel {
+  name: string;
+  description?: string;
+  aliases?: { alias: string; version: string }[];
+  latest_versions?: ModelVersion[];
+  last_updated_timestamp: number;
+}
+
+const BASE = 'mlflow/api/2.0/mlflow';
+
+export class Tracking {
+  constructor(private readonly _api: Api) {}
+
+  async experiments(): Promise<Experiment[]> {
+    const ask = { max_results: 1000, view_type: 'ACTIVE_ONLY', order_by: ['last_update_time DESC'] };
+    return (await this.post<{ experiments?: Experiment[] }>('experiments/search', ask)).experiments ?? [];
+  }
+
+  async runs(experiment: string): Promise<TrackedRun[]> {
+    const ask = { experiment_ids: [experiment], max_results: 500, order_by: ['attributes.start_time DESC'] };
+    return (await this.post<{ runs?: TrackedRun[] }>('runs/search', ask)).runs ?? [];
+  }
+
+  async history(run: string, metric: string): Promise<Metric[]> {
+    const query = { run_id: run, metric_key: metric, max_results: 5000 };
+    const answer = await this._api.json<{ metrics?: Metric[] }>('GET', `${BASE}/metrics/get-history`, undefined, query);
+    return answer.metrics ?? [];
+  }
+
+  async models(): Promise<RegisteredModel[]> {
+    const query = { max_results: 200 };
+    const path = `${BASE}/registered-models/search`;
+    const answer = await this._api.json<{ registered_models?: RegisteredModel[] }>('GET', path, undefined, query);
+    return answer.registered_models ?? [];
+  }
+
+  async versions(model: string): Promise<ModelVersion[]> {
+    const query = { filter: `name='${model.replace(/'/g, "\\'")}'`, max_results: 100 };
+    const path = `${BASE}/model-versions/search`;
+    const answer = await this._api.json<{ model_versions?: ModelVersion[] }>('GET', path, undefined, query);
+    return answer.model_versions ?? [];
+  }
+
+  private post<T>(path: string, ask: unknown): Promise<T> {
+    return this._api.json('POST', `${BASE}/${path}`, ask);
+  }
+}

@@ -1,0 +1,27 @@
+import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
+
+import { client } from './plugins/client';
+import { clusters } from './plugins/clusters';
+import { data } from './plugins/data';
+import { experiments } from './plugins/experiments';
+import { follow } from './plugins/follow';
+import { jobs } from './plugins/jobs';
+import { launcher } from './plugins/launcher';
+import { notebooks } from './plugins/notebooks';
+import { schedule } from './plugins/schedule';
+import { status } from './plugins/status';
+
+const plugins: JupyterFrontEndPlugin<unknown>[] = [
+  client,
+  notebooks,
+  data,
+  clusters,
+  experiments,
+  jobs,
+  schedule,
+  follow,
+  launcher,
+  status
+];
+
+export default plugins;

@@ -1,0 +1,179 @@
+import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
+import { PageConfig } from '@jupyterlab/coreutils';
+import { useEffect } from 'react';
+
+import type { Cluster } from '../../api/models';
+import { Command, type Labwright } from '../../context';
+import { absolute, bytes, bytesOf, money, relative } from '../../format';
+import { Header } from '../../ui/panel';
+import { Ago, ErrorNote, Listing, State, useNow, useStore } from '../../ui/states';
+import { clientCode, type ClustersModel } from './model';
+
+interface Props {
+  lw: Labwright;
+  model: ClustersModel;
+}
+
+export function ClustersPanel({ lw, model }: Props): JSX.Element {
+  const { trans } = lw;
+  const state = useStore(model);
+  useEffect(() => void model.refresh(), [model]);
+  const starters = (
+    <div className="lw-actions">
+      <Starter lw={lw} model={model} engine="dask" label={trans.__('Start Dask')} />
+      <Starter lw={lw} model={model} engine="spark" label={trans.__('Start Spark')} />
+    </div>
+  );
+  const some = (state.clusters.value ?? []).length > 0;
+  return (
+    <>
+      <Header title={trans.__('Clusters')} trans={trans} onRefresh={() => void model.refresh()} />
+      <div className="lw-scroll lw-pad">
+        {some && starters}
+        {state.problem && (
+          <ErrorNote trans={trans} problem={state.problem} retry={() => (model.forget(), void model.refresh())} />
+        )}
+        <Listing
+          trans={trans}
+          of={state.clusters}
+          isEmpty={value => value.length === 0}
+          retry={() => void model.refresh()}
+          empty={
+            <>
+              <p>{trans.__('No cluster runs. Start one for work that needs more than this server.')}</p>
+              {starters}
+            </>
+          }
+        >
+          {clusters => (
+            <ul className="lw-cards" aria-label={trans.__('Clusters')}>
+              {clusters.map(cluster => (
+                <ClusterCard key={cluster.id} lw={lw} model={model} cluster={cluster} />
+              ))}
+            </ul>
+          )}
+        </Listing>
+      </div>
+    </>
+  );
+}
+
+function Starter(props: Props & { engine: 'dask' | 'spark'; label: string }): JSX.Element {
+  const busy = props.model.state.busy.has(props.engine);
+  return (
+    <button
+      className="lw-button lw-mod-primary"
+      disabled={busy}
+      onClick={() => void props.model.start({ engine: props.engine })}
+    >
+      {busy ? props.lw.trans.__('Starting …') : props.label}
+    </button>
+  );
+}
+
+function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.Element {
+  const { trans } = lw;
+  const now = useNow(15_000);
+  const running = cluster.state === 'running';
+  const busy = model.state.busy.has(cluster.id);
+  const insert = (): void => {
+    void lw.commands.execute(Command.insertCell, { source: clientCode(cluster), run: true });
+  };
+  return (
+    <li className="lw-card" aria-label={cluster.name}>
+      <div className="lw-card-head">
+        <strong title={cluster.name}>{cluster.name}</strong>
+        <State state={cluster.state} text={trans.__(cluster.state)} />
+      </div>
+      <dl className="lw-facts">
+        <dt>{trans.__('Engine')}</dt>
+        <dd>{cluster.engine === 'dask' ? 'Dask' : 'Spark'}</dd>
+        <dt>{trans.__('Workers')}</dt>
+        <dd>
+          {cluster.workers}/{cluster.workers_wanted}
+          <meter
+            min={0}
+            max={Math.max(1, cluster.workers_wanted)}
+            value={cluster.workers}
+            aria-label={trans.__('Workers ready')}
+          />
+        </dd>
+        <dt>{trans.__('Memory')}</dt>
+        <dd>
+          {cluster.memory_used_bytes === null
+            ? bytes(cluster.memory_bytes)
+            : bytesOf(cluster.memory_used_bytes, cluster.memory_bytes)}
+        </dd>
+        <dt>{trans.__('Cost')}</dt>
+        <dd>
+          {money(cluster.cost, model.state.currency)} · {money(cluster.price_per_hour, model.state.currency)}/h
+        </dd>
+        {cluster.idle_stops_at && (
+          <>
+            <dt>{trans.__('Idle stop')}</dt>
+            <dd title={absolute(cluster.idle_stops_at)}>{relative(cluster.idle_stops_at, now)}</dd>
+          </>
+        )}
+        <dt>{trans.__('Started')}</dt>
+        <dd>
+          <Ago time={cluster.created} />
+        </dd>
+      </dl>
+      {cluster.reason && <p className="lw-reason">{cluster.reason}</p>}
+      <div className="lw-actions">
+        {running && (
+          <button className="lw-button" onClick={insert} title={clientCode(cluster)}>
+            {trans.__('Insert client code')}
+          </button>
+        )}
+        {running && cluster.dashboard_url && (
+          <a className="lw-button" href={dashboardUrl(cluster)} target="_blank" rel="noopener noreferrer">
+            {trans.__('Dashboard')}
+          </a>
+        )}
+        {running && (
+          <button className="lw-button" disabled={busy} onClick={() => void askScale(lw, model, cluster)}>
+            {trans.__('Scale')}
+          </button>
+        )}
+        <button
+          className="lw-button lw-mod-danger"
+          disabled={busy || cluster.state === 'stopping'}
+          onClick={() => void askStop(lw, model, cluster)}
+        >
+          {cluster.state === 'failed' ? trans.__('Remove') : trans.__('Stop')}
+        </button>
+      </div>
+    </li>
+  );
+}
+
+/** The dashboard through this server, which adds the person's token. */
+function dashboardUrl(cluster: Cluster): string {
+  const page = cluster.engine === 'dask' ? 'status' : '';
+  return `${PageConfig.getBaseUrl()}labwright/clusters/${encodeURIComponent(cluster.id)}/dashboard/${page}`;
+}
+
+async function askScale(lw: Labwright, model: ClustersModel, cluster: Cluster): Promise<void> {
+  const answer = await InputDialog.getNumber({
+    title: lw.trans.__('Scale %1', cluster.name),
+    label: lw.trans.__('Workers (0 to 256)'),
+    value: cluster.workers_wanted,
+    okLabel: lw.trans.__('Scale')
+  });
+  if (answer.button.accept && answer.value !== null) {
+    await model.scale(cluster.id, Math.min(256, Math.max(0, Math.round(answer.value))));
+  }
+}
+
+async function askStop(lw: Labwright, model: ClustersModel, cluster: Cluster): Promise<void> {
+  const { trans } = lw;
+  const answer = await showDialog({
+    title: trans.__('Stop %1?', cluster.name),
+    body: trans.__('What its workers hold in memory is lost. Results that came back to your notebooks stay.'),
+    buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Stop') })]
+  });
+  if (answer.button.accept) {
+    await model.stop(cluster.id);
+  }
+}

@@ -1,0 +1,198 @@
+import type { IDisposable } from '@lumino/disposable';
+
+import type { Live } from '../../api/live';
+import type { Experiment, Metric, ModelVersion, RegisteredModel, TrackedRun, Tracking } from '../../api/mlflow';
+import { LOADING, Store, load, type Loadable } from '../../store';
+
+export interface ModelRow {
+  model: RegisteredModel;
+  versions: readonly ModelVersion[];
+}
+
+export interface ExperimentsState {
+  experiments: Loadable<readonly Experiment[]>;
+  models: Loadable<readonly ModelRow[]>;
+  chosen: string | undefined;
+  runs: Loadable<readonly TrackedRun[]>;
+  selected: ReadonlySet<string>;
+  sort: Sort;
+  search: string;
+}
+
+export interface Sort {
+  by: string;
+  down: boolean;
+}
+
+const REFRESH_MS = 5_000;
+
+/** Experiments, the runs of the chosen one, and the registered models. MLflow tells of no changes: polled. */
+export class ExperimentsModel extends Store<ExperimentsState> {
+  private readonly _watch: IDisposable;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly _tracking: Tracking,
+    live: Live,
+    private readonly _hidden: () => boolean = () => document.hidden
+  ) {
+    super({
+      experiments: LOADING,
+      models: LOADING,
+      chosen: undefined,
+      runs: LOADING,
+      selected: new Set(),
+      sort: { by: 'start', down: true },
+      search: ''
+    });
+    this._watch = live.watch(['experiment', 'model', 'run'], () => void this.refresh());
+  }
+
+  override dispose(): void {
+    clearTimeout(this._timer);
+    this._watch.dispose();
+    super.dispose();
+  }
+
+  async refresh(): Promise<void> {
+    const { chosen } = this.state;
+    const [experiments, models, runs] = await Promise.all([
+      load(this.state.experiments, () => this._tracking.experiments()),
+      load(this.state.models, () => this.modelRows()),
+      chosen === undefined ? this.state.runs : load(this.state.runs, () => this._tracking.runs(chosen))
+    ]);
+    this.set({ experiments, models });
+    if (chosen !== undefined && chosen === this.state.chosen) {
+      this.set({ runs });
+    }
+    clearTimeout(this._timer);
+    if (!this.isDisposed) {
+      this._timer = setTimeout(() => void this.look(), REFRESH_MS);
+    }
+  }
+
+  async choose(experiment: string | undefined): Promise<void> {
+    this.set({ chosen: experiment, runs: LOADING, selected: new Set(), search: '' });
+    if (experiment !== undefined) {
+      await this.refresh();
+    }
+  }
+
+  select(run: string): void {
+    const selected = new Set(this.state.selected);
+    if (!selected.delete(run)) {
+      selected.add(run);
+    }
+    this.set({ selected });
+  }
+
+  sortBy(by: string): void {
+    const { sort } = this.state;
+    this.set({ sort: { by, down: sort.by === by ? !sort.down : true } });
+  }
+
+  find(search: string): void {
+    this.set({ search });
+  }
+
+  /** Look again later; watching stops while the panel is closed. */
+  rest(): void {
+    clearTimeout(this._timer);
+  }
+
+  private async look(): Promise<void> {
+    if (this._hidden()) {
+      this._timer = setTimeout(() => void this.look(), REFRESH_MS);
+    } else {
+      await this.refresh();
+    }
+  }
+
+  private async modelRows(): Promise<ModelRow[]> {
+    const models = await this._tracking.models();
+    return Promise.all(
+      models.map(async model => ({ model, versions: sortVersions(await this._tracking.versions(model.name)) }))
+    );
+  }
+}
+
+function sortVersions(versions: ModelVersion[]): ModelVersion[] {
+  return [...versions].sort((a, b) => Number(b.version) - Number(a.version));
+}
+
+export const metricOf = (run: TrackedRun, key: string): number | undefined =>
+  run.data.metrics?.find(each => each.key === key)?.value;
+export const paramOf = (run: TrackedRun, key: string): string | undefined =>
+  run.data.params?.find(each => each.key === key)?.value;
+
+/** Names of all metrics (or params) of these runs, the most common first. */
+export function keysOf(runs: readonly TrackedRun[], what: 'metrics' | 'params'): string[] {
+  const counted = new Map<string, number>();
+  for (const run of runs) {
+    for (const { key } of run.data[what] ?? []) {
+      counted.set(key, (counted.get(key) ?? 0) + 1);
+    }
+  }
+  return [...counted.entries()].sort(([a, n], [b, m]) => m - n || a.localeCompare(b)).map(([key]) => key);
+}
+
+/** The value that a column of the table sorts by: 'start', 'name', 'metric:auc', 'param:depth'. */
+export function sortValue(run: TrackedRun, by: string): number | string | undefined {
+  const [kind, key = ''] = by.split(/:(.*)/s);
+  if (kind === 'metric') {
+    return metricOf(run, key);
+  }
+  if (kind === 'param') {
+    const value = paramOf(run, key);
+    return value !== undefined && value.trim() !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
+  }
+  return kind === 'name' ? run.info.run_name : Number(run.info.start_time);
+}
+
+/** Runs that match, in the asked order; those without the value come last either way. */
+export function arrange(runs: readonly TrackedRun[], search: string, sort: Sort): TrackedRun[] {
+  const wanted = search.trim().toLowerCase();
+  const found = runs.filter(run => wanted === '' || textOf(run).includes(wanted));
+  return found.sort((one, other) => {
+    const [a, b] = [sortValue(one, sort.by), sortValue(other, sort.by)];
+    if (a === undefined || b === undefined) {
+      return a === b ? 0 : a === undefined ? 1 : -1;
+    }
+    const order = typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b));
+    return sort.down ? -order : order;
+  });
+}
+
+function textOf(run: TrackedRun): string {
+  const params = (run.data.params ?? []).map(each => `${each.key}=${each.value}`);
+  return [run.info.run_name, userOf(run), ...params].join(' ').toLowerCase();
+}
+
+export function userOf(run: TrackedRun): string {
+  return run.data.tags?.find(tag => tag.key === 'mlflow.user')?.value ?? run.info.user_id ?? '';
+}
+
+export interface Compared {
+  key: string;
+  values: (string | undefined)[];
+  differs: boolean;
+}
+
+/** One row per param over the runs; those that differ first. */
+export function diffParams(runs: readonly TrackedRun[]): Compared[] {
+  const rows = keysOf(runs, 'params').map(key => {
+    const values = runs.map(run => paramOf(run, key));
+    return { key, values, differs: new Set(values).size > 1 };
+  });
+  return rows.sort((a, b) => Number(b.differs) - Number(a.differs));
+}
+
+/** Columns for a line plot: a shared x axis (steps) and one column a run, null where it has no value. */
+export function alignSteps(histories: readonly (readonly Metric[])[]): [number[], ...(number | null)[][]] {
+  const steps = [...new Set(histories.flatMap(points => points.map(point => Number(point.step))))].sort((a, b) => a - b);
+  const columns = histories.map(points => {
+    const known = new Map(points.map(point => [Number(point.step), point.value]));
+    return steps.map(step => known.get(step) ?? null);
+  });
+  return [steps, ...columns];
+}

@@ -1,0 +1,207 @@
+import type { IDisposable } from '@lumino/disposable';
+
+import type { Api } from '../../api/client';
+import type { Live } from '../../api/live';
+import type { Job, Run } from '../../api/models';
+import { asProblem, type Problem } from '../../api/problem';
+import { LOADING, Store, load, type Loadable } from '../../store';
+
+const FINAL = new Set<Run['state']>(['succeeded', 'failed', 'timed-out', 'cancelled', 'lost']);
+
+export const isFinal = (run: Pick<Run, 'state'>): boolean => FINAL.has(run.state);
+
+/** 'running · cell 7 of 12', 'queued', … in a few words; `translate` gets each. */
+export function runState(run: Pick<Run, 'state' | 'cell' | 'cells'>): string {
+  if (run.state === 'running' && run.cells > 0) {
+    return `running cell ${Math.min(run.cell + 1, run.cells)} of ${run.cells}`;
+  }
+  return { leased: 'starting', 'timed-out': 'timed out' }[run.state as string] ?? run.state;
+}
+
+export function seconds(run: Pick<Run, 'started' | 'finished'>, now: number): number | undefined {
+  if (run.started === null) {
+    return undefined;
+  }
+  return ((run.finished === null ? now : Date.parse(run.finished)) - Date.parse(run.started)) / 1000;
+}
+
+export interface JobsState {
+  jobs: Loadable<readonly Job[]>;
+  /** Runs by job, once it has been opened. */
+  runs: Readonly<Record<string, Loadable<readonly Run[]>>>;
+  open: ReadonlySet<string>;
+  search: string;
+  problem: Problem | undefined;
+  currency: string | null;
+}
+
+const ACTIVE_MS = 1_500;
+const REFRESH_MS = 30_000;
+
+/** Jobs and their runs; live by events, and by a poll as long as something runs. */
+export class JobsModel extends Store<JobsState> {
+  private readonly _watch: IDisposable;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly _api: Api,
+    live: Live,
+    private readonly _hidden: () => boolean = () => document.hidden
+  ) {
+    super({ jobs: LOADING, runs: {}, open: new Set(), search: '', problem: undefined, currency: null });
+    this._watch = live.watch(['job', 'run'], () => void this.refresh());
+  }
+
+  override dispose(): void {
+    clearTimeout(this._timer);
+    this._watch.dispose();
+    super.dispose();
+  }
+
+  async refresh(): Promise<void> {
+    const { search } = this.state;
+    const jobs = await load(this.state.jobs, async () => (await this._api.jobs(search)).items);
+    if (search !== this.state.search) {
+      return;
+    }
+    this.set({ jobs });
+    await Promise.all([...this.state.open].map(id => this.loadRuns(id)));
+    this.plan();
+  }
+
+  async find(search: string): Promise<void> {
+    this.set({ search });
+    await this.refresh();
+  }
+
+  async toggle(job: string): Promise<void> {
+    const open = new Set(this.state.open);
+    if (open.delete(job)) {
+      this.set({ open });
+      return;
+    }
+    this.set({ open: open.add(job) });
+    await this.loadRuns(job);
+  }
+
+  /** Start a run with the job's parameters, or with those of a run before. */
+  async rerun(job: string, parameters: Record<string, unknown> = {}): Promise<Run | undefined> {
+    const run = await this.act(() => this._api.startRun(job, { parameters }));
+    return run;
+  }
+
+  cancel = (run: string): Promise<unknown> => this.act(() => this._api.cancelRun(run));
+  pause = (job: string, paused: boolean): Promise<unknown> => this.act(() => this._api.updateJob(job, { paused }));
+  remove = (job: string): Promise<unknown> => this.act(() => this._api.deleteJob(job));
+  forget = (): void => this.set({ problem: undefined });
+
+  private async loadRuns(job: string): Promise<void> {
+    const before = this.state.runs[job] ?? LOADING;
+    this.set({ runs: { ...this.state.runs, [job]: before } });
+    const runs = await load(before, async () => (await this._api.runs(job)).items);
+    this.set({ runs: { ...this.state.runs, [job]: runs } });
+  }
+
+  private async act<T>(work: () => Promise<T>): Promise<T | undefined> {
+    this.set({ problem: undefined });
+    let done: T | undefined;
+    try {
+      done = await work();
+    } catch (error) {
+      this.set({ problem: asProblem(error) });
+    }
+    await this.refresh();
+    return done;
+  }
+
+  private plan(): void {
+    clearTimeout(this._timer);
+    if (!this.isDisposed) {
+      const active = (this.state.jobs.value ?? []).some(job => job.last_run && !isFinal(job.last_run));
+      const pause = active ? ACTIVE_MS : REFRESH_MS;
+      this._timer = setTimeout(() => (this._hidden() ? this.plan() : void this.refresh()), pause);
+    }
+  }
+}
+
+export interface RunState {
+  run: Loadable<Run>;
+  notebook: Loadable<Record<string, unknown>>;
+  log: Loadable<string>;
+  tab: 'output' | 'log' | 'details';
+  problem: Problem | undefined;
+}
+
+/** One run as it grows. */
+export class RunModel extends Store<RunState> {
+  private readonly _watch: IDisposable;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly _api: Api,
+    live: Live,
+    readonly id: string,
+    private readonly _hidden: () => boolean = () => document.hidden
+  ) {
+    super({ run: LOADING, notebook: LOADING, log: LOADING, tab: 'output', problem: undefined });
+    this._watch = live.watch(['run'], () => void this.refresh());
+  }
+
+  override dispose(): void {
+    clearTimeout(this._timer);
+    this._watch.dispose();
+    super.dispose();
+  }
+
+  async refresh(): Promise<void> {
+    const run = await load(this.state.run, () => this._api.run(this.id));
+    this.set({ run });
+    await this.loadTab();
+    clearTimeout(this._timer);
+    if (!this.isDisposed && run.value && !isFinal(run.value)) {
+      this._timer = setTimeout(() => void this.look(), ACTIVE_MS);
+    }
+  }
+
+  async show(tab: RunState['tab']): Promise<void> {
+    this.set({ tab });
+    await this.loadTab();
+  }
+
+  async cancel(): Promise<void> {
+    await this.act(() => this._api.cancelRun(this.id));
+  }
+
+  rerun(): Promise<Run | undefined> {
+    const run = this.state.run.value;
+    return run ? this.act(() => this._api.startRun(run.job_id, { parameters: run.parameters })) : Promise.resolve(undefined);
+  }
+
+  private async look(): Promise<void> {
+    if (this._hidden()) {
+      this._timer = setTimeout(() => void this.look(), ACTIVE_MS);
+    } else {
+      await this.refresh();
+    }
+  }
+
+  private async loadTab(): Promise<void> {
+    if (this.state.tab === 'output') {
+      this.set({ notebook: await load(this.state.notebook, () => this._api.runNotebook(this.id)) });
+    } else if (this.state.tab === 'log') {
+      this.set({ log: await load(this.state.log, () => this._api.runLog(this.id)) });
+    }
+  }
+
+  private async act<T>(work: () => Promise<T>): Promise<T | undefined> {
+    this.set({ problem: undefined });
+    let done: T | undefined;
+    try {
+      done = await work();
+    } catch (error) {
+      this.set({ problem: asProblem(error) });
+    }
+    await this.refresh();
+    return done;
+  }
+}

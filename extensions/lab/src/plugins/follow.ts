@@ -1,0 +1,46 @@
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { Notification } from '@jupyterlab/apputils';
+import type { DocumentRegistry } from '@jupyterlab/docregistry';
+import { INotebookTracker } from '@jupyterlab/notebook';
+
+import type { Api } from '../api/client';
+import { asProblem } from '../api/problem';
+import { ILabwright, type Labwright } from '../context';
+
+/** Sends a new snapshot to each job that follows a notebook when the notebook is saved: core cannot read homes. */
+export const follow: JupyterFrontEndPlugin<void> = {
+  id: '@labwright/lab:follow',
+  description: 'Keeps jobs that follow a notebook up to date.',
+  autoStart: true,
+  requires: [ILabwright, INotebookTracker],
+  activate: (app: JupyterFrontEnd, lw: Labwright, tracker: INotebookTracker): void => {
+    tracker.widgetAdded.connect((_, panel) => {
+      const { context } = panel;
+      const saved = (_: unknown, state: DocumentRegistry.SaveState): void => {
+        if (state === 'completed') {
+          const path = app.serviceManager.contents.localPath(context.path);
+          const content = context.model.toJSON() as unknown as Record<string, unknown>;
+          sendSnapshot(lw.api, path, content).catch((error: unknown) => {
+            const problem = asProblem(error);
+            const what = lw.trans.__('The job that follows %1 did not get this version.', path);
+            Notification.warning(`${what} ${problem.message} ${problem.remedy}`.trim());
+          });
+        }
+      };
+      context.saveState.connect(saved);
+      panel.disposed.connect(() => context.saveState.disconnect(saved));
+    });
+  }
+};
+
+/** How many jobs were updated. */
+export async function sendSnapshot(
+  api: Pick<Api, 'jobs' | 'updateJob'>,
+  path: string,
+  content: Record<string, unknown>
+): Promise<number> {
+  const { items } = await api.jobs();
+  const following = items.filter(job => job.follow && job.notebook_path === path);
+  await Promise.all(following.map(job => api.updateJob(job.id, { notebook: { path, content } })));
+  return following.length;
+}

@@ -1,0 +1,57 @@
+import type { Api, ServerStatus } from '../api/client';
+import { bytesOf, duration, money } from '../format';
+import { LOADING, Store, load, type Loadable } from '../store';
+
+const REFRESH_MS = 15_000;
+const SOON_SECONDS = 600;
+
+/** What the status bar shows; asked for while the page is visible. */
+export class StatusModel extends Store<{ status: Loadable<ServerStatus> }> {
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly _api: Api,
+    private readonly _hidden: () => boolean = () => document.hidden
+  ) {
+    super({ status: LOADING });
+  }
+
+  async refresh(): Promise<void> {
+    if (!this._hidden()) {
+      this.set({ status: await load(this.state.status, () => this._api.status()) });
+    }
+    clearTimeout(this._timer);
+    if (!this.isDisposed) {
+      this._timer = setTimeout(() => void this.refresh(), REFRESH_MS);
+    }
+  }
+
+  override dispose(): void {
+    clearTimeout(this._timer);
+    super.dispose();
+  }
+}
+
+/** 'Small · 1.2/2 GB · 0.31 € · stops in 46 m', as much of it as is known. */
+export function statusText(status: ServerStatus, now: number): string {
+  const left = secondsLeft(status, now);
+  return [
+    status.profile_name ?? status.profile,
+    bytesOf(status.memory_used_bytes, status.memory_limit_bytes),
+    status.cost === null ? undefined : money(status.cost, status.currency),
+    left === undefined ? undefined : left <= 0 ? 'stops now' : `stops in ${duration(left)}`
+  ]
+    .filter(Boolean)
+    .join(' · ');
+}
+
+export function secondsLeft(status: ServerStatus, now: number): number | undefined {
+  return status.idle_stops_at === null ? undefined : (Date.parse(status.idle_stops_at) - now) / 1000;
+}
+
+/** Whether something wants attention: memory nearly full, or the server about to stop. */
+export function isUrgent(status: ServerStatus, now: number): boolean {
+  const left = secondsLeft(status, now);
+  const full = status.memory_limit_bytes !== null && status.memory_used_bytes > 0.9 * status.memory_limit_bytes;
+  return full || (left !== undefined && left < SOON_SECONDS);
+}

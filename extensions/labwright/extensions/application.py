@@ -1,0 +1,100 @@
+"""Puts the server extension together: where the services are, one HTTP client, the routes."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.serverapp import ServerApp
+
+from labwright.api import names
+from labwright.api.client import Endpoints, endpoints_from, raise_for_problem
+from labwright.api.errors import LabwrightError, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_SECONDS = 10.0
+
+
+class LabwrightExtension(ExtensionApp):  # type: ignore[misc]
+    """`{base_url}labwright/…`"""
+
+    name = "labwright"
+
+    def _link_jupyter_server_extension(self, serverapp: ServerApp) -> None:
+        """Before the server makes its managers: ours, unless the server was configured otherwise."""
+        from labwright.extensions.kernels import NotebookSessionManager, PromptConnection
+
+        if "kernel_websocket_connection_class" not in serverapp.config.ServerApp:
+            serverapp.kernel_websocket_connection_class = PromptConnection
+        if "session_manager_class" not in serverapp.config.ServerApp:
+            serverapp.session_manager_class = NotebookSessionManager
+        super()._link_jupyter_server_extension(serverapp)
+
+    def initialize_handlers(self) -> None:
+        from labwright.extensions.door import DoorHandler
+        from labwright.extensions.sockets import DashboardSocket
+        from labwright.extensions.status import StatusHandler
+        from labwright.extensions.welcome import WelcomeHandler
+
+        own = {"extension": self}
+        self.handlers.extend(
+            [
+                (r"/labwright/status", StatusHandler, own),
+                (r"/labwright/welcome", WelcomeHandler, own),
+                (r"/labwright/clusters/[^/]+/dashboard/(?:.*/)?ws", DashboardSocket, own),
+                (r"/labwright/clusters/[^/]+/dashboard/.*", DoorHandler, {**own, "part": "clusters"}),
+                *[(rf"/labwright/{part}/.*", DoorHandler, {**own, "part": part}) for part in ("core", "data", "mlflow")],
+            ]
+        )
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """Where the services are; read at the first request, so that a server without them still starts."""
+        return endpoints_from(os.environ)
+
+    @cached_property
+    def client(self) -> httpx.AsyncClient:
+        import httpx
+
+        # No deadline between bytes: an event stream may be silent. trust_env=False: a proxy set for the internet must
+        # not see the token.
+        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=10)
+        return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+
+    def upstream(self, part: str, cluster: str = "") -> tuple[str, str]:
+        """The address of the service behind a part of the door, and the prefix of its paths there."""
+        if part == "clusters":
+            return self.endpoints.core, f"/clusters/{cluster}/dashboard"
+        if part == "mlflow":
+            return self.endpoints.core, names.MLFLOW_PREFIX.removeprefix(names.CORE_PREFIX)
+        return (self.endpoints.data if part == "data" else self.endpoints.core), names.API
+
+    async def ask_core(self, path: str, seconds: float) -> dict[str, Any]:
+        """A small JSON object from core, within `seconds`."""
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.endpoints.bearer()}"}
+        try:
+            response = await self.client.get(f"{self.endpoints.core}{names.API}{path}", headers=headers, timeout=seconds)
+        except httpx.TransportError:
+            raise Unavailable("The job service (core)") from None
+        raise_for_problem(response)
+        body = response.json()
+        if not isinstance(body, dict):
+            raise LabwrightError("Core's answer cannot be read.")
+        return body
+
+    async def stop_extension(self) -> None:
+        if "client" in self.__dict__:
+            await self.client.aclose()
+
+
+def welcome_notebook() -> str:
+    """The notebook behind the launcher's Welcome card, as JSON text."""
+    return (files("labwright.extensions") / "welcome.ipynb").read_text(encoding="utf-8")

@@ -1,0 +1,227 @@
+"""The handlers that forward to core and data with the person's token, streaming both ways.
+
+In front of each stand Jupyter's own authentication, authorisation and XSRF check. Only listed headers pass, so no
+cookie leaves and none comes back; a redirect is never followed. Nothing here counts as activity of the person: an
+open panel must not keep an idle server alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.utils import ensure_async
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from labwright.api.errors import PROBLEM_TYPE, Forbidden, InternalError, LabwrightError, Unavailable
+from labwright.extensions.paths import DATA_POLICY, REQUEST_HEADERS, RESPONSE_HEADERS, is_interface, moved, safe_path
+
+if TYPE_CHECKING:
+    import httpx
+
+    from labwright.extensions.application import LabwrightExtension
+
+log = logging.getLogger("labwright")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class LabwrightHandler(JupyterHandler):
+    """Authenticates and authorises before a byte of the body is read; answers errors as problem+json."""
+
+    auth_resource = "labwright"
+
+    def initialize(self, extension: LabwrightExtension, part: str = "") -> None:
+        self.extension = extension
+        self.part = part
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        await ensure_async(super().prepare(_redirect_to_login=False))  # type: ignore[arg-type]
+        if self.request.method in SAFE_METHODS:
+            self.check_same_site()
+        action = "read" if self.request.method in SAFE_METHODS else "write"
+        allowed = await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource))
+        if not allowed:
+            raise web.HTTPError(403)
+
+    def check_same_site(self) -> None:
+        """Refuse reading from other sites; following a link to here is fine."""
+        site = self.request.headers.get("Sec-Fetch-Site", "none")
+        if site not in ("none", "same-origin") and self.request.headers.get("Sec-Fetch-Mode") != "navigate":
+            raise web.HTTPError(403)
+
+    @property
+    def content_security_policy(self) -> str:
+        return DATA_POLICY
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.set_header("Content-Type", PROBLEM_TYPE)
+        self.finish(json.dumps(problem(error, status_code)))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, LabwrightError):
+            return
+        super().log_exception(typ, value, tb)
+
+    async def execute(self, work: Any) -> None:
+        """Run a handler's body; an error of our tree becomes its problem."""
+        try:
+            await work
+        except LabwrightError as error:
+            self.set_status(error.status)
+            self.write_error(error.status, exc_info=(type(error), error, None))
+
+
+def problem(error: BaseException | None, status: int) -> dict[str, Any]:
+    if isinstance(error, LabwrightError):
+        return error.problem()
+    if status == 403:
+        refused = Forbidden("Your server refused this request.", remedy="Reload the page; log in again if asked to.")
+        return refused.problem()
+    if status < 500:
+        return {**LabwrightError(f"The request failed ({status}).").problem(), "status": status}
+    return InternalError("in your server's log").problem()
+
+
+@web.stream_request_body
+class DoorHandler(LabwrightHandler):
+    """`{base_url}labwright/{core,data,mlflow}/<path>` and the dashboards of clusters."""
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        self._body: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
+        self._task: asyncio.Task[None] | None = None
+        await super().prepare()
+        # The body is read after this returns, so forwarding starts here and takes the body as it comes.
+        self._task = asyncio.create_task(self.execute(self.forward()))
+
+    async def data_received(self, chunk: bytes) -> None:
+        assert self._task is not None
+        put = asyncio.ensure_future(self._body.put(chunk))
+        # When the service has already answered nobody reads the queue any more; the rest is dropped.
+        await asyncio.wait({put, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        put.cancel()
+
+    async def answer(self, *_path: str) -> None:
+        assert self._task is not None
+        put = asyncio.ensure_future(self._body.put(None))
+        await asyncio.wait({put, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        put.cancel()
+        try:
+            await self._task
+        except StreamClosedError:
+            pass
+        except asyncio.CancelledError:
+            if not self._task.cancelled():
+                raise
+
+    get = head = post = put = patch = delete = answer
+
+    def on_connection_close(self) -> None:
+        """The browser went away: let go of the service too."""
+        super().on_connection_close()
+        if self._task is not None:
+            self._task.cancel()
+
+    def target(self) -> tuple[str, str, str]:
+        """The service's address, the prefix there, and the path below it (percent-coded as it came)."""
+        ours = f"{self.base_url}labwright/"
+        below = self.request.path[len(ours) :]
+        part, _, path = below.partition("/")
+        if part == "clusters":
+            cluster, _, path = path.partition("/")
+            path = path.partition("/")[2]
+            return self.extension.upstream(part, safe_path(cluster)) + (safe_path(path),)
+        return self.extension.upstream(part) + (safe_path(path),)
+
+    async def forward(self) -> None:
+        base, prefix, path = self.target()
+        address = f"{base}{prefix}/{path}" + (f"?{self.request.query}" if self.request.query else "")
+        request = self.extension.client.build_request(
+            self.request.method or "GET", address, headers=self.outgoing_headers(), content=self.outgoing_body()
+        )
+        import httpx
+
+        try:
+            response = await self.extension.client.send(request, stream=True)
+        except httpx.TransportError:
+            raise Unavailable(service_name(self.part)) from None
+        try:
+            self.begin(response, base, prefix, path)
+            await self.relay(response)
+        finally:
+            await response.aclose()
+
+    def outgoing_headers(self) -> dict[str, str]:
+        found = {name: self.request.headers[name] for name in REQUEST_HEADERS if name in self.request.headers}
+        found.setdefault("Accept-Encoding", "identity")
+        return {**found, "Authorization": f"Bearer {self.extension.endpoints.bearer()}"}
+
+    def outgoing_body(self) -> AsyncIterator[bytes] | None:
+        headers = self.request.headers
+        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+            return None
+        return self.chunks()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._body.get()) is not None:
+            yield chunk
+
+    def begin(self, response: httpx.Response, base: str, prefix: str, path: str) -> None:
+        """Status and headers, before the first byte of the body."""
+        self.set_status(response.status_code)
+        self.clear_header("Content-Type")
+        for name in RESPONSE_HEADERS:
+            if name in response.headers:
+                self.set_header(name, response.headers[name])
+        self.set_header("X-Content-Type-Options", "nosniff")
+        if response.is_redirect:
+            ours = self.request.path[: len(self.request.path) - len(path)].rstrip("/")
+            location = moved(response.headers.get("Location", ""), base, urlsplit(base).path + prefix, ours)
+            if location is None:
+                raise Unavailable(service_name(self.part), remedy="It answered with an address outside itself.")
+            self.set_header("Location", location)
+        if self.part == "mlflow" and is_interface(path):
+            self.open_interface()
+        elif self.part == "clusters":
+            self.set_header("Content-Security-Policy", "frame-ancestors 'self'")
+
+    def open_interface(self) -> None:
+        """Let MLflow's own pages work behind Jupyter's XSRF check.
+
+        Its client turns cookies named mlflow-request-header-* into headers of each call.
+        """
+        self.set_header("Content-Security-Policy", "frame-ancestors 'self'")
+        token = self.xsrf_token.decode()
+        self.set_cookie("mlflow-request-header-X-XSRFToken", token, path=f"{self.base_url}labwright/mlflow")
+
+    async def relay(self, response: httpx.Response) -> None:
+        """The body as it arrives, undecoded; each piece waits until the browser has taken the one before."""
+        import httpx
+
+        await self.flush()
+        try:
+            async for chunk in response.aiter_raw():
+                self.write(chunk)
+                await self.flush()
+        except httpx.TransportError:
+            # Too late for a status. Cutting the connection tells the browser that this was not all.
+            log.warning("%s broke off in the middle of an answer", service_name(self.part))
+            if self.request.connection is not None:
+                self.request.connection.stream.close()  # type: ignore[attr-defined]
+            return
+        await self.finish()
+
+
+def service_name(part: str) -> str:
+    return {
+        "core": "The job service (core)",
+        "data": "The data service",
+        "mlflow": "MLflow",
+        "clusters": "The cluster's dashboard",
+    }.get(part, "The service")
