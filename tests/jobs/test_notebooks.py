@@ -40,7 +40,18 @@ def test_a_hostile_notebook_is_refused_and_the_service_lives(workplace: Workplac
 
 @pytest.mark.parametrize(
     "path",
-    ["../x.ipynb", "/etc/x.ipynb", "a/../../x.ipynb", "~bob/x.ipynb", "a\0.ipynb", "", ".", "x.py", "a\\..\\x.ipynb", "\n.ipynb"],
+    [
+        "../x.ipynb",
+        "/etc/x.ipynb",
+        "a/../../x.ipynb",
+        "~bob/x.ipynb",
+        "a\0.ipynb",
+        "",
+        ".",
+        "x.py",
+        "a\\..\\x.ipynb",
+        "\n.ipynb",
+    ],
 )
 def test_a_path_out_of_the_home_is_refused(path: str) -> None:
     with pytest.raises(InvalidRequest):

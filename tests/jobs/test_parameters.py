@@ -15,7 +15,7 @@ from labwright.hub.jobs.parameters import dates, parameters_schema
 
 from .conftest import notebook
 
-SOURCE = '''
+SOURCE = """
 %matplotlib inline
 from datetime import date
 from typing import Literal, Optional
@@ -36,7 +36,7 @@ needed: int
 plain = 7
 computed = count * 2
 _private = 1
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,9 @@ def test_a_notebook_without_the_cell_has_none() -> None:
         ("since", "2013-01-01", "2013-01-01"),
     ],
 )
-def test_text_of_a_command_line_is_read_by_the_type(schema: dict[str, Any], name: str, text: str, value: object) -> None:
+def test_text_of_a_command_line_is_read_by_the_type(
+    schema: dict[str, Any], name: str, text: str, value: object
+) -> None:
     if text == "none":
         with pytest.raises(BadParameter):
             from_text(schema, name, text)

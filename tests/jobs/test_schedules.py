@@ -41,7 +41,9 @@ def matches(cron: str, moment: datetime) -> bool:
             return (value - first) % int(field[2:]) == 0
         return field == "*" or value in {int(part) for part in field.split(",")}
 
-    return all(fits(f, v, s) for f, v, s in zip((minute, hour, day, month, weekday), wall, (0, 0, 1, 1, 0), strict=True))
+    return all(
+        fits(f, v, s) for f, v, s in zip((minute, hour, day, month, weekday), wall, (0, 0, 1, 1, 0), strict=True)
+    )
 
 
 def oracle(cron: str, zone: ZoneInfo, after: datetime, days: int) -> Iterator[datetime]:
@@ -68,7 +70,11 @@ def oracle(cron: str, zone: ZoneInfo, after: datetime, days: int) -> Iterator[da
 def changes(zone: ZoneInfo, year: int) -> list[datetime]:
     """The instants of the year at which the offset changes, to the hour."""
     hours = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=h) for h in range(366 * 24)]
-    return [b for a, b in zip(hours, hours[1:], strict=False) if a.astimezone(zone).utcoffset() != b.astimezone(zone).utcoffset()]
+    return [
+        b
+        for a, b in zip(hours, hours[1:], strict=False)
+        if a.astimezone(zone).utcoffset() != b.astimezone(zone).utcoffset()
+    ]
 
 
 @pytest.mark.parametrize("name", ZONES)
@@ -107,7 +113,8 @@ def test_the_next_firing_strictly_grows() -> None:
 
 
 @pytest.mark.parametrize(
-    "cron", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "* * * *", "* * * * * *", "@daily", "", "a b c d e", "*/0 * * * *"]
+    "cron",
+    ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "* * * *", "* * * * * *", "@daily", "", "a b c d e", "*/0 * * * *"],
 )
 def test_an_impossible_schedule_is_refused(cron: str) -> None:
     with pytest.raises(BadSchedule):

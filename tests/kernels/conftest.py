@@ -10,16 +10,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome, parameterise
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome, parameterise
 
 
 def make_notebook(*sources: str, kernel_name: str = "python3") -> NotebookNode:
     """A notebook of code cells; a source that starts with '# ' and a capital is a markdown title."""
-    cells = [
-        new_markdown_cell(source) if source.startswith("# T") else new_code_cell(source) for source in sources
-    ]
+    cells = [new_markdown_cell(source) if source.startswith("# T") else new_code_cell(source) for source in sources]
     notebook = new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": kernel_name, "display_name": "Python 3", "language": "python"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -58,9 +57,7 @@ class Run:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    def make(
-        engine: NotebookEngine, *sources: str, parameters: dict | None = None, **settings: object
-    ) -> Run:
+    def make(engine: NotebookEngine, *sources: str, parameters: dict | None = None, **settings: object) -> Run:
         notebook = parameterise(make_notebook(*sources), parameters or {})
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         execution = Execution(notebook, tmp_path / "out.ipynb", tmp_path, environment)

@@ -8,6 +8,7 @@ import time
 
 import nbformat
 import pytest
+
 from labwright.kernels.ordinary import OrdinaryEngine
 
 
@@ -73,9 +74,7 @@ def test_a_late_run_is_interrupted_and_says_so(engine, make_run):
 
 
 def test_a_cancelled_run_stops_even_if_it_swallows_the_interrupt(engine, make_run):
-    run = make_run(
-        engine, "import time\nwhile True:\n  try: time.sleep(60)\n  except KeyboardInterrupt: print('no')"
-    )
+    run = make_run(engine, "import time\nwhile True:\n  try: time.sleep(60)\n  except KeyboardInterrupt: print('no')")
     run.on_cell = lambda progress: threading.Timer(0.5, run.cancelled.set).start()
     started = time.monotonic()
     outcome = run()

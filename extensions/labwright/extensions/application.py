@@ -48,7 +48,10 @@ class LabwrightExtension(ExtensionApp):  # type: ignore[misc]
                 (r"/labwright/welcome", WelcomeHandler, own),
                 (r"/labwright/clusters/[^/]+/dashboard/(?:.*/)?ws", DashboardSocket, own),
                 (r"/labwright/clusters/[^/]+/dashboard/.*", DoorHandler, {**own, "part": "clusters"}),
-                *[(rf"/labwright/{part}/.*", DoorHandler, {**own, "part": part}) for part in ("core", "data", "mlflow")],
+                *[
+                    (rf"/labwright/{part}/.*", DoorHandler, {**own, "part": part})
+                    for part in ("core", "data", "mlflow")
+                ],
             ]
         )
 
@@ -81,7 +84,9 @@ class LabwrightExtension(ExtensionApp):  # type: ignore[misc]
 
         headers = {"Authorization": f"Bearer {self.endpoints.bearer()}"}
         try:
-            response = await self.client.get(f"{self.endpoints.core}{names.API}{path}", headers=headers, timeout=seconds)
+            response = await self.client.get(
+                f"{self.endpoints.core}{names.API}{path}", headers=headers, timeout=seconds
+            )
         except httpx.TransportError:
             raise Unavailable("The job service (core)") from None
         raise_for_problem(response)

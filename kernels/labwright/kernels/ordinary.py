@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import NoSuchKernel
-from labwright.kernels.execution import CellError, CellProgress, Execution, Outcome
-from labwright.kernels.notebooks import write_notebook
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
@@ -30,6 +28,9 @@ from papermill.execute import (
 )
 from papermill.iorw import load_notebook_node
 from papermill.utils import nb_kernel_name
+
+from labwright.kernels.execution import CellError, CellProgress, Execution, Outcome
+from labwright.kernels.notebooks import write_notebook
 
 # How long a kernel may take to answer an interrupt before it is killed.
 GRACE_SECONDS = 2.0
@@ -112,9 +113,7 @@ def mark_error(notebook: NotebookNode, output_path: Path) -> None:
 class DurableRecord(NotebookExecutionManager):  # type: ignore[misc]
     """Papermill's bookkeeping of a run, written in one step each time and told to the runner cell by cell."""
 
-    def __init__(
-        self, notebook: NotebookNode, output_path: Path, on_cell: Callable[[CellProgress], None]
-    ) -> None:
+    def __init__(self, notebook: NotebookNode, output_path: Path, on_cell: Callable[[CellProgress], None]) -> None:
         super().__init__(notebook, output_path=str(output_path), progress_bar=False)
         self.on_cell = on_cell
 

@@ -28,8 +28,8 @@ from labwright.hub.tokens import Signer, Verifier, create_signing_key, load_priv
 from labwright.spawner.launcher import Launcher
 from labwright.spawner.profiles import Workbench
 
-AREAS: tuple[str, ...] = ("usage", "jobs", "clusters")  # packages under labwright.hub with build(core) -> Area
-AREAS: tuple[str, ...] = ("usage", "tracking")  # packages under labwright.hub that have build(core) -> Area
+# Packages under labwright.hub that have build(core) -> Area.
+AREAS: tuple[str, ...] = ("usage", "jobs", "clusters", "tracking")
 
 
 def utc_now() -> datetime:
@@ -96,7 +96,6 @@ def create_app(core: Core, areas: tuple[str, ...] = AREAS) -> FastAPI:
     for area in app.state.areas:
         app.include_router(area.router, prefix=names.CORE_PREFIX + names.API)
         if (root := getattr(area, "root", None)) is not None:  # routes outside the API, below /services/core
-        if (root := getattr(area, "root_router", None)) is not None:  # pages and proxies, beside the API
             app.include_router(root, prefix=names.CORE_PREFIX)
     return app
 

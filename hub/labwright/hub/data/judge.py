@@ -22,13 +22,66 @@ SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", "sys
 # Statement types, and parts that would turn a SELECT into something else.
 FORBIDDEN: tuple[type[exp.Expr], ...] = tuple(
     getattr(exp, name)
-    for name in (
-        "DDL DML Command Into Lock Set SetItem Use Pragma Attach Detach Copy LoadData Transaction Commit Rollback "
-        "Describe Show Kill Summarize Analyze Grant Revoke Drop Create Insert Update Delete Merge Alter AlterColumn "
-        "TruncateTable Cache Uncache Refresh Execute Declare Install Export Parameter SessionParameter Operator "
-        "Directory ReadCSV ReadParquet ToFile NextValueFor DynamicIdentifier Secret OpenJSON ObjectId "
-        "Semicolon HistoricalData Version MatchRecognize Block IfBlock WhileBlock"
-    ).split()
+    for name in [
+        "DDL",
+        "DML",
+        "Command",
+        "Into",
+        "Lock",
+        "Set",
+        "SetItem",
+        "Use",
+        "Pragma",
+        "Attach",
+        "Detach",
+        "Copy",
+        "LoadData",
+        "Transaction",
+        "Commit",
+        "Rollback",
+        "Describe",
+        "Show",
+        "Kill",
+        "Summarize",
+        "Analyze",
+        "Grant",
+        "Revoke",
+        "Drop",
+        "Create",
+        "Insert",
+        "Update",
+        "Delete",
+        "Merge",
+        "Alter",
+        "AlterColumn",
+        "TruncateTable",
+        "Cache",
+        "Uncache",
+        "Refresh",
+        "Execute",
+        "Declare",
+        "Install",
+        "Export",
+        "Parameter",
+        "SessionParameter",
+        "Operator",
+        "Directory",
+        "ReadCSV",
+        "ReadParquet",
+        "ToFile",
+        "NextValueFor",
+        "DynamicIdentifier",
+        "Secret",
+        "OpenJSON",
+        "ObjectId",
+        "Semicolon",
+        "HistoricalData",
+        "Version",
+        "MatchRecognize",
+        "Block",
+        "IfBlock",
+        "WhileBlock",
+    ]
     if hasattr(exp, name)
 )
 READS = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
@@ -36,10 +89,25 @@ READS = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 LOOKUP_TYPES = re.compile(r"^\"?(pg_catalog\"?\.\"?)?reg[a-z]+\"?$", re.IGNORECASE)
 TABLE_FUNCTIONS = {
     "postgres": frozenset(
-        """generate_series unnest string_to_table regexp_split_to_table regexp_matches json_array_elements
-        json_array_elements_text json_each json_each_text json_object_keys jsonb_array_elements
-        jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys json_to_recordset
-        jsonb_to_recordset""".split()
+        [
+            "generate_series",
+            "unnest",
+            "string_to_table",
+            "regexp_split_to_table",
+            "regexp_matches",
+            "json_array_elements",
+            "json_array_elements_text",
+            "json_each",
+            "json_each_text",
+            "json_object_keys",
+            "jsonb_array_elements",
+            "jsonb_array_elements_text",
+            "jsonb_each",
+            "jsonb_each_text",
+            "jsonb_object_keys",
+            "json_to_recordset",
+            "jsonb_to_recordset",
+        ]
     ),
     "duckdb": frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"}),
 }
@@ -180,7 +248,8 @@ def _resolve(table: exp.Table, rules: Rules) -> tuple[str, str]:
     schema = folded(database, rules.dialect) if database is not None else rules.schema
     if table.args.get("catalog") is not None:
         raise BadQuery(
-            f"'{table.sql(dialect=rules.dialect)}' names a database as well.", remedy="Write schema.table, or just table."
+            f"'{table.sql(dialect=rules.dialect)}' names a database as well.",
+            remedy="Write schema.table, or just table.",
         )
     if schema.startswith("pg_") or schema in SYSTEM_SCHEMAS or name.startswith(("pg_", "duckdb_", "sqlite_")):
         raise AccessDenied(

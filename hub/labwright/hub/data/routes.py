@@ -248,5 +248,3 @@ def audit(
         return service.store.audit.page(
             connection, before=before, who=who if caller.admin else caller.name, limit=limit
         )
-
-

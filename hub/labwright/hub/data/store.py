@@ -209,16 +209,12 @@ class Store:
             key = (table.c.group_name == group) & (table.c.connection == name)
             if connection.execute(table.delete().where(key)).rowcount == 0:
                 raise NotFound("grant", f"{group} on {name}")
-            self.audit.append(
-                connection, now=now, who=who, action="grant.delete", what=name, details={"group": group}
-            )
+            self.audit.append(connection, now=now, who=who, action="grant.delete", what=name, details={"group": group})
             self._tell(connection, name, "updated", now)
 
     def _refuse_declared(self, group: str, name: str) -> None:
         if any(item.group == group and item.connection == name for item in self._declared_grants()):
-            raise Conflict(
-                f"The grant of '{name}' to '{group}' stands in workbench.yaml.", remedy="Change it there."
-            )
+            raise Conflict(f"The grant of '{name}' to '{group}' stands in workbench.yaml.", remedy="Change it there.")
 
     def _tell(self, connection: sa.Connection, key: str, action: str, now: datetime) -> None:
         self._events.append(connection, owner="*", topic="connection", key=key, action=action, now=now)  # type: ignore[arg-type]
@@ -246,4 +242,3 @@ def resolve_secret(reference: str | None) -> str | None:
             return found
         raise LabwrightError(f"The variable {value} with the credential is not set for the data service.")
     raise LabwrightError("A secret is given as file:/path or env:NAME.", remedy="Mend it in workbench.yaml.")
-

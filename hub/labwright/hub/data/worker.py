@@ -126,7 +126,9 @@ class Worker:
                 self._fail(request, {"kind": "internal", "message": type(error).__name__})
 
     def _fail(self, request: Request, failure: Mapping[str, Any]) -> None:
-        clean = {key: self._without_secret(value) if isinstance(value, str) else value for key, value in failure.items()}
+        clean = {
+            key: self._without_secret(value) if isinstance(value, str) else value for key, value in failure.items()
+        }
         with suppress(OSError):
             request.send_json(b"E", clean)
 

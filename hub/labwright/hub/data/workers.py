@@ -200,5 +200,3 @@ def unreachable(name: str, failure: WorkerFailure) -> LabwrightError:
     if failure.kind == "unreachable":
         error.details["reason"] = str(failure)
     return error
-
-

@@ -18,8 +18,8 @@ class TrackingArea:
     def __init__(self, core: Core) -> None:
         self.door = Door(core)
         self.router = APIRouter()  # nothing of its own under /api/v1
-        self.root_router = APIRouter()
-        self.root_router.add_api_route("/mlflow/{path:path}", self.forward, methods=METHODS, include_in_schema=False)
+        self.root = APIRouter()
+        self.root.add_api_route("/mlflow/{path:path}", self.forward, methods=METHODS, include_in_schema=False)
 
     async def forward(self, request: Request, path: str, caller: TrackingCaller) -> Response:
         return await self.door.handle(request, path, caller)

@@ -32,8 +32,10 @@ FUNCTIONS = """
 SELECT function_name FROM duckdb_functions() GROUP BY 1
 HAVING bool_and(function_type IN ('scalar', 'aggregate') AND coalesce(stability, 'CONSISTENT') = 'CONSISTENT')
 """
-HARMFUL = re.compile(r"^(getenv|getvariable|current_setting|nextval|currval|write_log|read_|parse_duckdb_log|pg_|col_des"
-                     r"|obj_des|shobj_|has_|in_search_path|current_|txid|json_execute|add_parquet_key|get_block_size).*")
+HARMFUL = re.compile(
+    r"^(getenv|getvariable|current_setting|nextval|currval|write_log|read_|parse_duckdb_log|pg_|col_des"
+    r"|obj_des|shobj_|has_|in_search_path|current_|txid|json_execute|add_parquet_key|get_block_size).*"
+)
 
 
 class DuckDB(Driver):

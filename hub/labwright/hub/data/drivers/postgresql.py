@@ -25,13 +25,66 @@ BATCH_BYTES = 2 * 1024 * 1024  # the first rows leave early, and a slow reader h
 IDLE_CONNECTIONS = 4
 # Not immutable for PostgreSQL (they depend on the clock, the zone or the seed), but they read nothing.
 HARMLESS = frozenset(
-    """now clock_timestamp statement_timestamp transaction_timestamp timeofday random gen_random_uuid to_char to_date
-    to_timestamp to_number date_trunc date_part age date_bin make_timestamptz generate_series concat concat_ws format
-    array_to_string array_to_json row_to_json to_json to_jsonb json_build_object json_build_array jsonb_build_object
-    jsonb_build_array json_agg jsonb_agg json_object_agg jsonb_object_agg string_agg array_agg count sum avg min max
-    quote_literal quote_nullable isfinite timezone extract json_populate_record json_to_record json_to_recordset
-    jsonb_to_record jsonb_to_recordset jsonb_path_exists_tz jsonb_path_query_tz to_tsvector to_tsquery plainto_tsquery
-    phraseto_tsquery websearch_to_tsquery pg_typeof""".split()
+    [
+        "now",
+        "clock_timestamp",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "timeofday",
+        "random",
+        "gen_random_uuid",
+        "to_char",
+        "to_date",
+        "to_timestamp",
+        "to_number",
+        "date_trunc",
+        "date_part",
+        "age",
+        "date_bin",
+        "make_timestamptz",
+        "generate_series",
+        "concat",
+        "concat_ws",
+        "format",
+        "array_to_string",
+        "array_to_json",
+        "row_to_json",
+        "to_json",
+        "to_jsonb",
+        "json_build_object",
+        "json_build_array",
+        "jsonb_build_object",
+        "jsonb_build_array",
+        "json_agg",
+        "jsonb_agg",
+        "json_object_agg",
+        "jsonb_object_agg",
+        "string_agg",
+        "array_agg",
+        "count",
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "quote_literal",
+        "quote_nullable",
+        "isfinite",
+        "timezone",
+        "extract",
+        "json_populate_record",
+        "json_to_record",
+        "json_to_recordset",
+        "jsonb_to_record",
+        "jsonb_to_recordset",
+        "jsonb_path_exists_tz",
+        "jsonb_path_query_tz",
+        "to_tsvector",
+        "to_tsquery",
+        "plainto_tsquery",
+        "phraseto_tsquery",
+        "websearch_to_tsquery",
+        "pg_typeof",
+    ]
 )
 # Immutable by declaration, and yet they take a name or a statement apart.
 HARMFUL = frozenset({"ts_rewrite"})
@@ -220,9 +273,7 @@ def _plain_batches(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[
             raise _source_error(error) from None
         except (OSError, pa.ArrowException) as error:
             raise SourceError(_plain(str(error))) from None
-        columns = [
-            _plain_column(column, field.type) for column, field in zip(batch.columns, schema, strict=True)
-        ]
+        columns = [_plain_column(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
