@@ -13,7 +13,7 @@ help: ## Show this help
 env:
 	$(SETUP) hub user mlflow
 
-up: env ## Run the workbench (PORT=8000); prints the address
+up: env lab ## Run the workbench (PORT=8000); prints the address
 	@.envs/hub/bin/labwright up $(if $(PORT),--port $(PORT)) $(ARGS)
 
 down: ## Stop it, with everybody's processes
