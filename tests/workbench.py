@@ -6,7 +6,6 @@ with running_workbench(tmp_path) as workbench:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -194,7 +193,8 @@ def running_workbench(home: Path, port: int | None = None, **environ: str) -> It
     settings = workbench_settings(home, port, **environ)
     running = RunningWorkbench(settings, {})
     try:
-        done = run_labwright(settings, "up", "--wait")
+        done = run_labwright(settings, "up", "--wait", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr + last_lines(settings.logs)
         running.passwords["admin"] = password_in(done.stdout)
         yield running
     finally:
@@ -202,5 +202,6 @@ def running_workbench(home: Path, port: int | None = None, **environ: str) -> It
         run_labwright(settings, "down")
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+def last_lines(logs: Path) -> str:
+    """The end of every log, for a start that failed."""
+    return "".join(f"\n== {path.name}\n" + "\n".join(path.read_text().splitlines()[-8:]) for path in logs.iterdir())
