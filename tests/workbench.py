@@ -1,6 +1,6 @@
 """A whole workbench for tests: started on free ports under a temporary folder, and stopped at the end.
 
-with running_workbench(tmp_path) as workbench:
+with reachable_folder() as folder, running_workbench(folder / "home") as workbench:
     browser = workbench.log_in()
 """
 
@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,12 +185,16 @@ def workbench_settings(home: Path, port: int | None = None, **environ: str) -> S
 
 
 @contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A temporary folder that every account may pass through; pytest's are closed, again by each run of it."""
+    with tempfile.TemporaryDirectory(prefix="labwright-test-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@contextmanager
 def running_workbench(home: Path, port: int | None = None, **environ: str) -> Iterator[RunningWorkbench]:
     """Everything up and ready but MLflow; `environ` overrides LABWRIGHT_* (LABWRIGHT_CONFIG, LABWRIGHT_BY_USER …)."""
-    if os.geteuid() == 0:  # people must reach their homes; pytest's folders are closed
-        for folder in (home, *home.parents):
-            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001 and folder != Path("/"):
-                folder.chmod(folder.stat().st_mode | 0o011)
     settings = workbench_settings(home, port, **environ)
     running = RunningWorkbench(settings, {})
     try:
