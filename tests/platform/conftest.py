@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from workbench import RunningWorkbench, running_workbench
+from workbench import RunningWorkbench, reachable_folder, running_workbench
 
 
 @pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorkbench]:
-    home: Path = tmp_path_factory.mktemp("workbench")
-    with running_workbench(home) as running:
+def workbench() -> Iterator[RunningWorkbench]:
+    with reachable_folder() as folder, running_workbench(folder / "home") as running:
         yield running

@@ -84,7 +84,6 @@ def test_odd_paths_survive_the_supervisors_configuration(tmp_path: Path) -> None
     config = tmp_path / "supervisord.conf"
     config.write_text(supervisor_configuration(settings, programs(settings)))
     options = ServerOptions()
-    options.configfile = str(config)
     options.realize(args=["-c", str(config)])
     found = {process.name: process for group in options.process_group_configs for process in group.process_configs}
     assert found["core"].environment["LABWRIGHT_HOME"] == str(settings.home)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from workbench import reachable_folder
 
 from labwright.spawner.local import LocalLauncher
 
@@ -44,16 +44,13 @@ class LauncherProcess:
         self.process.wait()
 
 
-def make_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "launcher"
-    folder.mkdir()
-    (folder / "homes").mkdir()
-    (folder / "homes").chmod(0o711)
-    (folder / "state").mkdir(mode=0o700)
-    for above in (folder, *folder.parents):
-        if above != Path("/") and above.stat().st_uid == os.getuid() and not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o011)
-    return folder
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with reachable_folder() as found:
+        (found / "homes").mkdir()
+        (found / "homes").chmod(0o711)
+        (found / "state").mkdir(mode=0o700)
+        yield found
 
 
 async def run_launcher(folder: Path, *, by_user: bool) -> AsyncIterator[LauncherProcess]:
@@ -67,15 +64,15 @@ async def run_launcher(folder: Path, *, by_user: bool) -> AsyncIterator[Launcher
 
 
 @pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncIterator[LauncherProcess]:
+async def launcher(folder: Path) -> AsyncIterator[LauncherProcess]:
     """Without switching users: what an ordinary user's workbench has."""
-    async for running in run_launcher(make_folder(tmp_path), by_user=False):
+    async for running in run_launcher(folder, by_user=False):
         yield running
 
 
 @pytest.fixture
-async def launcher_by_user(tmp_path: Path) -> AsyncIterator[LauncherProcess]:
-    async for running in run_launcher(make_folder(tmp_path), by_user=True):
+async def launcher_by_user(folder: Path) -> AsyncIterator[LauncherProcess]:
+    async for running in run_launcher(folder, by_user=True):
         yield running
 
 

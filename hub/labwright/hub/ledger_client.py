@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -11,16 +10,10 @@ import httpx
 
 from labwright.api import names
 from labwright.api.client import raise_for_problem
-from labwright.api.errors import LabwrightError, NotFound, ProblemResponse, Unavailable
+from labwright.api.errors import Unavailable
 from labwright.api.usage import Me, ReservationRequest
 
-log = logging.getLogger("labwright.hub")
 DEADLINE_SECONDS = 10.0
-
-
-def server_key(user: str, server: str) -> str:
-    """Names a server's reservation; `server` is empty for the default one."""
-    return f"server:{user}/{server}"
 
 
 class LedgerClient:
@@ -53,8 +46,3 @@ class LedgerClient:
             raise Unavailable("The core service") from None
         raise_for_problem(response)
         return response.json() if response.content else None
-
-
-def is_missing_route(error: LabwrightError) -> bool:
-    """Whether core has no ledger at all (to be removed once every core has one)."""
-    return error.status == 404 and (isinstance(error, ProblemResponse | NotFound))

@@ -18,8 +18,8 @@ from traitlets import default
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError, NotFound
-from labwright.api.usage import Ask, ReservationRequest
-from labwright.hub.ledger_client import LedgerClient, is_missing_route, server_key
+from labwright.api.usage import Ask, ReservationRequest, server_key
+from labwright.hub.ledger_client import LedgerClient
 from labwright.hub.settings import Settings
 from labwright.hub.spawn_page import describe_refusal, options_from_form, render_cards
 from labwright.spawner.launcher import Limits, Principal, Status
@@ -242,12 +242,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         )
 
     async def _reserve(self, choice: Choice) -> None:
-        try:
-            await self.ledger.reserve(self._request(choice))
-        except LabwrightError as error:
-            if not is_missing_route(error):
-                raise
-            self.log.warning("core has no ledger yet; the server is not metered")
+        await self.ledger.reserve(self._request(choice))
 
     async def _renew(self) -> None:
         if time.monotonic() - self._renewed < RENEW_SECONDS:
@@ -262,8 +257,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         try:
             await self.ledger.release(self.key)
         except LabwrightError as error:
-            if not is_missing_route(error):
-                self.log.warning("%s: its reservation runs out by itself: %s", self._log_name, error)
+            self.log.warning("%s: its reservation runs out by itself: %s", self._log_name, error)
 
     async def _what_fits(self, error: LabwrightError) -> str:
         """For a refused quota: the profiles that would start now."""

@@ -73,6 +73,11 @@ def check_machine(settings: Settings) -> list[str]:
             remedy=f"Move the checkout to a place open to all, such as /opt, or run 'chmod o+x {closed}'.",
         )
     settings.home.mkdir(parents=True, exist_ok=True)
+    if settings.by_user and (closed := closed_folder(settings.home)):
+        raise CannotStart(
+            f"Other users cannot enter {closed}, so neither services nor people would reach {settings.home}.",
+            remedy=f"Choose another folder with --home, or run 'chmod o+x {closed}'.",
+        )
     free = shutil.disk_usage(settings.home).free
     if free < NEEDED_BYTES:
         raise CannotStart(

@@ -14,6 +14,8 @@ from labwright.hub.programs import exists, programs
 from labwright.hub.settings import Settings
 from labwright.spawner import workbench
 
+DEADLINE_SECONDS = 180.0  # a machine under load; a part that cannot start at all is named by doctor
+
 
 @click.command()
 @click.option("--home", type=click.Path(file_okay=False), help="Folder of all state.")
@@ -52,10 +54,10 @@ def show_password(password: str) -> None:
 
 def await_ready(settings: Settings, *, wait: bool) -> None:
     login = f"{settings.public_url}/hub/login"
-    supervision.wait_until(lambda: supervision.answers(login), settings, 60, "The login page")
+    supervision.wait_until(lambda: supervision.answers(login), settings, DEADLINE_SECONDS, "The login page")
     if not wait:
         return
     for program in programs(settings):
         if program.name != "mlflow" and exists(program):
             ready = lambda name=program.name: supervision.is_healthy(settings, name)  # noqa: E731
-            supervision.wait_until(ready, settings, 60, f"The service '{program.name}'")
+            supervision.wait_until(ready, settings, DEADLINE_SECONDS, f"The service '{program.name}'")
