@@ -105,7 +105,7 @@ REFUSED = [
     "SELECT pg_read_file('/etc/passwd')",
     "SELECT pg_catalog.pg_read_file('/etc/passwd')",
     "SELECT PG_READ_FILE('/etc/passwd')",
-    'SELECT "pg_read_file"(\'/etc/passwd\')',
+    "SELECT \"pg_read_file\"('/etc/passwd')",
     "SELECT * FROM pg_ls_dir('/')",
     "SELECT lo_import('/etc/passwd')",
     "SELECT dblink('host=evil', 'select 1')",
