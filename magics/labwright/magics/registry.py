@@ -23,15 +23,17 @@ MAGICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cluster": ("labwright.magics.cluster", ("line",)),
     "track": ("labwright.magics.track", ("line",)),
     "register": ("labwright.magics.register", ("line",)),
+    "connect": ("labwright.magics.connect", ("line",)),
+    "sql": ("labwright.magics.sql", ("line", "cell")),
 }
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     for name, (module, kinds) in MAGICS.items():
         for kind in kinds:
-            shell.register_magic_function(_magic(name, module, shell), kind, name)
-        shell.set_hook("complete_command", _completer(module), str_key=f"%{name}")
-        shell.set_hook("complete_command", _completer(module), str_key=f"%%{name}")
+            shell.register_magic_function(_magic(name, module, shell), kind, name)  # type: ignore[arg-type]
+        shell.set_hook("complete_command", _completer(module), str_key=f"%{name}")  # type: ignore[no-untyped-call]
+        shell.set_hook("complete_command", _completer(module), str_key=f"%%{name}")  # type: ignore[no-untyped-call]
     _quiet_errors(shell)
     ready_names.install(shell)
 
@@ -68,4 +70,4 @@ def _quiet_errors(shell: InteractiveShell) -> None:
         shell._showtraceback(kind, error, text)
         return text
 
-    shell.set_custom_exc((LabwrightError,), show)
+    shell.set_custom_exc((LabwrightError,), show)  # type: ignore[no-untyped-call]

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import uvicorn
 
 from labwright.hub.data.app import create_app
 from labwright.hub.settings import from_environment
-from labwright.spawner.profiles import Workbench
-from labwright.spawner.workbench import load
+from labwright.spawner.workbench import WatchedWorkbench
 
-
-class WorkbenchFile:
-    """The workbench file as last read without errors; read again when it changed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp = self._stat()
-        self._workbench = load(path)
-
-    def _stat(self) -> tuple[int, int]:
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size
-
-    def __call__(self) -> Workbench:
-        try:
-            stamp = self._stat()
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._workbench = load(self._path)
-        except Exception as error:  # the admin is in the middle of an edit: keep what worked
-            logging.getLogger("labwright.data").error("workbench.yaml is left as it was: %s", error)
-        return self._workbench
+log = logging.getLogger("labwright.data")
 
 
 def main() -> None:
@@ -41,7 +18,9 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     settings = from_environment()
-    app = create_app(settings, WorkbenchFile(settings.workbench_file))
+    app = create_app(
+        settings, WatchedWorkbench(settings.workbench_file, lambda problem: log.error("%s", problem.sentence()))
+    )
     uvicorn.run(app, host="127.0.0.1", port=settings.data_port, access_log=False, timeout_graceful_shutdown=5)
 
 

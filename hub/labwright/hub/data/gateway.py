@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -198,11 +198,11 @@ class QueryResponse(Response):
         finally:
             exchange.close()
 
-    async def _frames(self, exchange: Exchange) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def _frames(self, exchange: Exchange) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """The worker's frames; the schema is held back until the first rows (or the end), so that an error that
         comes with them still gets its status."""
         held = b""
-        async with aclosing(exchange.frames()) as frames:  # type: ignore[type-var]
+        async with aclosing(exchange.frames()) as frames:
             try:
                 async for kind, payload in frames:
                     if kind == b"D" and not held and not self._started:

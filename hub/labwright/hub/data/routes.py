@@ -188,7 +188,7 @@ async def preview(
         exchange = await service.begin(query)
         body = bytearray()
         try:
-            async with asyncio.timeout(60), aclosing(exchange.frames()) as frames:  # type: ignore[type-var]
+            async with asyncio.timeout(60), aclosing(exchange.frames()) as frames:
                 async for kind, payload in frames:
                     body += payload if kind == b"D" else b""
         except TimeoutError:

@@ -1,11 +1,11 @@
-"""Connections and grants: those of workbench.yaml (read-only), the embedded ones, and those an admin made here."""
+"""Connections and grants: those of workbench.yaml (read-only), and those that an admin made here."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,15 +35,16 @@ class Definition:
     unlock: Callable[[], str | None] = field(repr=False, compare=False)
 
 
-def embedded(settings: Settings) -> tuple[DeclaredConnection, ...]:
-    """The two connections that every embedded workbench has, unless the file names them otherwise."""
-    cluster = warehouse.Warehouse(settings.warehouse_folder)
-    options = {"host": str(cluster.socket_folder), "database": warehouse.DATABASE, "user": warehouse.READER}
-    flights = "Flights from New York in 2013, with airlines, airports, planes and weather"
-    return (
-        DeclaredConnection("warehouse", "postgresql", options, f"file:{cluster.reader_password}", flights),
-        DeclaredConnection("lake", "duckdb", {"path": str(settings.lake_folder)}, None, f"{flights}, as Parquet files"),
-    )
+def embedded(item: DeclaredConnection, settings: Settings) -> DeclaredConnection:
+    """`options: {embedded: warehouse}` (or lake) stands for the one that comes with the workbench, wherever it is."""
+    which = item.options.get("embedded")
+    if which == "warehouse":
+        cluster = warehouse.Warehouse(settings.warehouse_folder)
+        options = {"host": str(cluster.socket_folder), "database": warehouse.DATABASE, "user": warehouse.READER}
+        return replace(item, driver="postgresql", options=options, secret=f"file:{cluster.reader_password}")
+    if which == "lake":
+        return replace(item, driver="duckdb", options={"path": str(settings.lake_folder)}, secret=None)
+    return item
 
 
 class Store:
@@ -82,8 +83,7 @@ class Store:
         raise NotFound("connection", name)
 
     def _declared(self) -> dict[str, DeclaredConnection]:
-        named = {item.name: item for item in embedded(self._settings)}
-        return named | {item.name: item for item in self._workbench().connections}
+        return {item.name: embedded(item, self._settings) for item in self._workbench().connections}
 
     def _of_row(self, row: sa.Row[tuple[object, ...]]) -> Definition:
         locked = row.secret
@@ -150,7 +150,7 @@ class Store:
 
     # grants
     def grants(self) -> list[Grant]:
-        """All of them; those of the file, and everyone's on the embedded connections unless the file grants those."""
+        """All of them, those of the file first."""
         with self.database.read() as connection:
             rows = connection.execute(sa.select(schema.grants)).all()
         stored = [
@@ -166,14 +166,10 @@ class Store:
         return [*self._declared_grants(), *stored]
 
     def _declared_grants(self) -> list[Grant]:
-        workbench = self._workbench()
-        found = [
+        return [
             Grant(group=item.group, connection=item.connection, schemas=list(item.schemas), tables=list(item.tables))
-            for item in workbench.grants
+            for item in self._workbench().grants
         ]
-        ruled = {item.connection for item in workbench.grants} | {item.name for item in workbench.connections}
-        free = [item.name for item in embedded(self._settings) if item.name not in ruled]
-        return [*found, *(Grant(group=access.EVERYONE, connection=name) for name in free)]
 
     def grants_for(self, connection: str, groups: frozenset[str]) -> list[Grant]:
         return access.in_force(self.grants(), connection, groups, self._now())

@@ -122,8 +122,8 @@ def create(warehouse: Warehouse) -> None:
     initdb = [binary("initdb"), "-D", str(beside), "-U", SUPERUSER, "--pwfile", str(warehouse.loader_password)]
     initdb += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions", "--no-sync"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, timeout=120)
-    with (beside / "postgresql.conf").open("a") as file:
-        file.write(CONFIGURATION)
+    with (beside / "postgresql.conf").open("a") as configuration:
+        configuration.write(CONFIGURATION)
     (beside / "pg_hba.conf").write_text("local all all scram-sha-256\n")
     server = start(warehouse, beside, fsync=False)
     try:
@@ -162,8 +162,7 @@ def load(warehouse: Warehouse) -> None:
 
 def copy_in(connection: psycopg.Connection, name: str, table: pa.Table) -> None:
     columns = [
-        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(TYPES[field.type]))  # type: ignore[arg-type]
-        for field in table.schema
+        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(TYPES[field.type])) for field in table.schema
     ]
     if key := flights.KEYS.get(name):
         columns.append(sql.SQL("PRIMARY KEY ({})").format(sql.Identifier(key)))
@@ -201,7 +200,7 @@ def start(warehouse: Warehouse, cluster: Path, *, fsync: bool = True) -> subproc
 
 
 def remove_stale_pid(cluster: Path) -> None:
-    """Remove postmaster.pid when its process is no PostgreSQL of this folder: after a crash the number may be reused."""
+    """Remove postmaster.pid unless its process is a PostgreSQL of this folder: numbers are reused after a crash."""
     file = cluster / "postmaster.pid"
     try:
         lines = file.read_text().splitlines()

@@ -120,7 +120,7 @@ class Worker:
                 self._fail(request, {"kind": "unreachable", "message": str(error)})
             except (BrokenPipeError, ConnectionError):
                 pass  # nobody waits any more
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the top of a request
                 # Only the kind of it: the text of a driver's error may quote its connection string.
                 log.error("a request failed with %s", type(error).__name__)
                 self._fail(request, {"kind": "internal", "message": type(error).__name__})

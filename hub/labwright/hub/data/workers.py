@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -40,7 +40,7 @@ class Exchange:
         self._reader = reader
         self._writer = writer
 
-    async def frames(self) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def frames(self) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """(kind, payload) until the answer is complete; `WorkerFailure` for a failure."""
         while True:
             try:

@@ -199,7 +199,8 @@ class PostgreSQLSource:
         running = self.prepare(sql, ())
         clean = False
         try:
-            found = [tuple(row.values()) for row in running.begin().read_all().to_pylist()]
+            columns = [column.to_pylist() for column in running.begin().read_all().columns]
+            found = list(zip(*columns, strict=True))
             clean = True
             return found
         finally:
