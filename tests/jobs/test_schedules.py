@@ -80,8 +80,8 @@ def changes(zone: ZoneInfo, year: int) -> list[datetime]:
 @pytest.mark.parametrize("name", ZONES)
 def test_firings_agree_with_the_oracle_around_every_change_of_the_clock(name: str) -> None:
     zone = ZoneInfo(name)
-    around = [change - timedelta(hours=36, minutes=17) for change in changes(zone, 2026)][:4]
-    for after in [*around, datetime(2026, 5, 17, 3, 33, tzinfo=UTC)]:
+    around = [change - timedelta(hours=36, minutes=17) for change in changes(zone, 2026)][:2]
+    for after in around or [datetime(2026, 5, 17, 3, 33, tzinfo=UTC)]:
         for cron in FIXED + STEPPED:
             expected = list(oracle(cron, zone, after, 3))
             found = firings(Schedule(cron=cron, timezone=name), after)
