@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -70,11 +70,7 @@ def oracle(cron: str, zone: ZoneInfo, after: datetime, days: int) -> Iterator[da
 def changes(zone: ZoneInfo, year: int) -> list[datetime]:
     """The instants of the year at which the offset changes, to the hour."""
     hours = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=h) for h in range(366 * 24)]
-    return [
-        b
-        for a, b in zip(hours, hours[1:], strict=False)
-        if a.astimezone(zone).utcoffset() != b.astimezone(zone).utcoffset()
-    ]
+    return [b for a, b in pairwise(hours) if a.astimezone(zone).utcoffset() != b.astimezone(zone).utcoffset()]
 
 
 @pytest.mark.parametrize("name", ZONES)
