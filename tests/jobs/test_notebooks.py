@@ -28,13 +28,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_notebook_is_refused_and_the_service_lives(workplace: Workplace, alice: Client, name: str) -> None:
+def test_a_hostile_notebook_is_refused_and_the_service_lives(workplace: Workplace, alice: Client) -> None:
     headers = {"Authorization": "Bearer alice-token", "Content-Type": "application/json"}
     with raw(workplace) as http:
-        answer = http.post("/api/v1/jobs", content=HOSTILE[name], headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (422, "bad-notebook"), answer.text[:500]
-    assert answer.json()["remedy"]
+        for name, body in HOSTILE.items():
+            answer = http.post("/api/v1/jobs", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (422, "bad-notebook"), (name, answer.text[:500])
+            assert answer.json()["remedy"]
     assert alice.core("GET", "/jobs")["items"] == []
 
 
@@ -68,6 +68,6 @@ def test_a_valid_notebook_keeps_every_byte_of_its_meaning() -> None:
 
 
 def test_too_many_cells_are_refused() -> None:
-    made = notebook(*["1"] * 10_001)
+    made = {**notebook(), "cells": [{}] * 10_001}
     with pytest.raises(BadNotebook, match="10000"):
         check(made)

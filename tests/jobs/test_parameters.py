@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labwright.api.errors import BadNotebook, BadParameter, UnknownParameter
@@ -137,6 +137,7 @@ def test_text_of_a_command_line_is_read_by_the_type(
         assert from_text(schema, name, text) == value
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(), st.lists(st.text()))
 def test_values_are_injected_as_literals_and_never_as_code(text: str, number: int, texts: list[str]) -> None:
     from papermill.translators import PythonTranslator

@@ -56,7 +56,9 @@ def check(content: Mapping[str, Any]) -> bytes:
     if depth(content, MAX_DEPTH) > MAX_DEPTH:
         raise BadNotebook("The notebook is nested too deeply.", remedy=REMEDY)
     cells = content.get("cells")
-    if isinstance(cells, list) and len(cells) > MAX_CELLS:
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise BadNotebook("The notebook has no list of cells.", remedy=REMEDY)
+    if len(cells) > MAX_CELLS:
         raise BadNotebook(f"The notebook has more than {MAX_CELLS} cells.", remedy="Split it.")
     try:
         validate(nbformat.from_dict(content), relax_add_props=True)  # type: ignore[no-untyped-call]

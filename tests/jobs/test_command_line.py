@@ -1,0 +1,102 @@
+"""`labwright run`, `labwright jobs` and the magics against a real core."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from labwright.api.client import Client, endpoints_from, kept_endpoints
+from labwright.api.commands.login import write_private
+from labwright.api.errors import InvalidRequest, UnknownParameter
+from labwright.magics import jobs as jobs_magic
+from labwright.magics import schedule as schedule_magic
+
+from .conftest import Workplace, notebook
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def labwright(workplace: Workplace, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(workplace.home("alice")),
+        "LABWRIGHT_CORE_URL": workplace.settings.core_url,
+        "LABWRIGHT_DATA_URL": workplace.settings.data_url,
+        "LABWRIGHT_TOKEN": "alice-token",
+    }
+    program = "from labwright.api.commands import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_the_exit_codes_of_run_tell_what_happened(workplace: Workplace) -> None:
+    fails = str(EXAMPLES / "fails.ipynb")
+    misspelt = labwright(workplace, "run", fails, "-p", "minuets=3", "--wait")
+    assert misspelt.returncode == 2, misspelt
+    assert "'minuets'" in misspelt.stderr
+    assert "minutes" in misspelt.stderr
+    failed = labwright(workplace, "run", fails, "-p", "minutes=3", "--wait")
+    assert failed.returncode == 1, failed
+    assert "cell 4: ValueError: a delay of 3 minutes is too much" in failed.stderr
+    good = workplace.home("alice") / "good.ipynb"
+    good.write_text(json.dumps(notebook("print(1)")))
+    succeeded = labwright(workplace, "run", str(good), "--wait")
+    assert succeeded.returncode == 0, succeeded
+    assert "succeeded" in succeeded.stdout
+    listed = labwright(workplace, "jobs", "list")
+    assert "fails" in listed.stdout
+    assert json.loads(labwright(workplace, "jobs", "runs", "good", "--json").stdout)[0]["state"] == "succeeded"
+    assert "ValueError" in labwright(workplace, "jobs", "log", "fails").stderr
+    assert labwright(workplace, "run", "nowhere.ipynb").returncode == 2
+
+
+def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workplace.ledger.limit = 0
+    home = workplace.home("alice")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LABWRIGHT_CORE_URL", workplace.settings.core_url)
+    monkeypatch.setenv("LABWRIGHT_DATA_URL", workplace.settings.data_url)
+    monkeypatch.setenv("LABWRIGHT_TOKEN", "alice-token")
+    monkeypatch.setenv("LABWRIGHT_NOTEBOOK", "work.ipynb")
+    (home / "work.ipynb").write_text(json.dumps(notebook("1", parameters="month: int = 7  # 1 to 12")))
+    shell = InteractiveShell.instance()
+    made = schedule_magic.run("--cron '0 6 * * *' --zone Europe/Berlin -p month=8", None, shell)
+    assert "0 6 * * * (Europe/Berlin)" in repr(made)
+    assert "0 6 * * * (Europe/Berlin)" in made._repr_html_()
+    with pytest.raises(UnknownParameter):
+        schedule_magic.run("--now -p moth=8", None, shell)
+    with pytest.raises(InvalidRequest):
+        schedule_magic.run("--never", None, shell)
+    form = schedule_magic.run("", None, shell)
+    form.fields["month"].value = "9"
+    assert form.values() == {"month": 9}
+    assert "work" in repr(jobs_magic.run("", None, shell))
+    assert "queued" in repr(jobs_magic.run("run work", None, shell))
+    assert "paused" in repr(jobs_magic.run("pause 1", None, shell))
+    assert "cancelled" in repr(jobs_magic.run("cancel work#1", None, shell))
+    jobs_magic.run("delete work", None, shell)
+    assert "No jobs yet" in repr(jobs_magic.run("list", None, shell))
+    assert jobs_magic.run("--help", None, shell) is None
+    assert jobs_magic.complete("sh", "%jobs sh", shell) == ["show"]
+    assert schedule_magic.complete("Europe/Berl", "%schedule --zone Europe/Berl", shell) == ["Europe/Berlin"]
+
+
+def test_credentials_of_login_are_private_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / ".config" / "labwright" / "credentials.json"
+    write_private(path, json.dumps({"core": "http://c", "data": "http://d", "token": "t"}))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert endpoints_from({}) == kept_endpoints(path)
+    Client(endpoints_from({})).close()

@@ -1,0 +1,218 @@
+"""The scheduler and the routes of a real core; runners only where said."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from labwright.api import names
+from labwright.api.client import Client
+from labwright.api.errors import BadParameter, BadSchedule, Conflict, InvalidRequest, NotFound, UnknownParameter
+from labwright.hub.jobs import protocol, routes
+from labwright.hub.jobs.scheduler import choose_slots
+from labwright.hub.tokens import Signer, load_private_key
+
+from .conftest import Workplace, job_request, raw, wait_until
+from .test_runs import ended, in_state, start
+
+SIX = {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}
+
+
+def runs_of(client: Client, job: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.core("GET", "/runs", params={"job": job["id"]})["items"]
+    return found
+
+
+def test_a_moved_clock_fires_the_schedule_once(alice: Client, workplace: Workplace) -> None:
+    job = alice.core("POST", "/jobs", json=job_request("1 + 1", schedule=SIX))
+    slot = datetime.fromisoformat(job["next_firings"][0])
+    workplace.clock.offset = slot - datetime.now(UTC) + timedelta(seconds=1)
+    run = wait_until(lambda: runs_of(alice, job))[0]
+    assert (run["trigger"], datetime.fromisoformat(run["slot"])) == ("schedule", slot)
+    assert ended(alice, run)["state"] == "succeeded"
+    assert len(runs_of(alice, job)) == 1
+    assert alice.core("GET", f"/jobs/{job['id']}")["next_firings"][0] == job["next_firings"][1]
+
+
+def test_a_day_of_downtime_makes_one_run_by_default(alice: Client, workplace: Workplace) -> None:
+    workplace.ledger.limit = 0
+    ask = job_request("1", schedule={"cron": "0 * * * *", "timezone": "UTC"})
+    once = alice.core("POST", "/jobs", json={**ask, "name": "once"})
+    skip = alice.core("POST", "/jobs", json={**ask, "name": "skip", "policy": {"misfire": "skip"}})
+    all_ = {"misfire": "all", "overlap": "queue"}
+    every = alice.core("POST", "/jobs", json={**ask, "name": "all", "policy": all_})
+    workplace.stop_serving()
+    workplace.clock.fixed = datetime.fromisoformat(once["next_firings"][0]) + timedelta(hours=23, minutes=30)
+    workplace.serve()
+    wait_until(lambda: len(runs_of(alice, every)) == 24)
+    assert len(runs_of(alice, once)) == 1
+    assert runs_of(alice, skip) == []
+
+
+def test_slots_are_chosen_by_the_misfire_policy() -> None:
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    old, fresh = now - timedelta(hours=1), now - timedelta(seconds=5)
+    assert choose_slots([old, fresh], "once", now) == [fresh]
+    assert choose_slots([old], "once", now) == [old]
+    assert choose_slots([old], "skip", now) == []
+    assert choose_slots([old, fresh], "all", now) == [old, fresh]
+
+
+def test_a_paused_schedule_rests_and_resumes_with_its_next_slot(alice: Client, workplace: Workplace) -> None:
+    workplace.ledger.limit = 0
+    job = alice.core("POST", "/jobs", json=job_request("1", schedule=SIX))
+    assert alice.core("PATCH", f"/jobs/{job['id']}", json={"paused": True})["next_firings"] == []
+    workplace.clock.offset = timedelta(days=3)
+    resumed = alice.core("PATCH", f"/jobs/{job['id']}", json={"paused": False})
+    assert datetime.fromisoformat(resumed["next_firings"][0]) > workplace.clock()
+    assert runs_of(alice, job) == []
+
+
+def test_bad_requests_say_what_is_wrong(alice: Client) -> None:
+    ask = job_request("1", parameters="month: int = 7")
+    for change, kind in (
+        ({"parameters": {"monht": 7}}, UnknownParameter),
+        ({"parameters": {"month": "7"}}, BadParameter),
+        ({"schedule": {"cron": "0 0 30 2 *", "timezone": "UTC"}}, BadSchedule),
+        ({"schedule": {"cron": "0 6 * * *", "timezone": "Mars"}}, BadSchedule),
+        ({"profile": "huge"}, InvalidRequest),
+        ({"surprise": 1}, InvalidRequest),
+    ):
+        with pytest.raises(kind):
+            alice.core("POST", "/jobs", json={**ask, **change})
+    job = alice.core("POST", "/jobs", json=ask)
+    with pytest.raises(Conflict):
+        alice.core("POST", "/jobs", json=ask)
+    with pytest.raises(UnknownParameter):
+        alice.core("POST", f"/jobs/{job['id']}/runs", json={"parameters": {"x": 1}})
+
+
+def test_what_is_somebody_elses_does_not_exist(alice: Client, bob: Client, workplace: Workplace) -> None:
+    workplace.ledger.limit = 0
+    run = start(alice, job_request("1"))
+    job_path, run_path = f"/jobs/{run['job_id']}", f"/runs/{run['id']}"
+    for method, path, body in (
+        ("GET", job_path, None),
+        ("PATCH", job_path, {"paused": True}),
+        ("DELETE", job_path, None),
+        ("POST", f"{job_path}/runs", {}),
+        ("GET", run_path, None),
+        ("POST", f"{run_path}/cancel", None),
+        ("GET", f"{run_path}/notebook", None),
+        ("GET", f"{run_path}/source", None),
+        ("GET", f"{run_path}/log", None),
+        ("POST", f"{run_path}/tracking", {"experiment_id": "1", "run_id": "x"}),
+    ):
+        with pytest.raises(NotFound):
+            bob.core(method, path, json=body)
+    assert bob.core("GET", "/runs")["items"] == bob.core("GET", "/jobs")["items"] == []
+
+
+def test_a_profile_is_for_its_groups(alice: Client, bob: Client, workplace: Workplace) -> None:
+    workplace.ledger.limit = 0
+    assert alice.core("POST", "/jobs", json=job_request("1", profile="gpu"))["profile"] == "gpu"
+    with pytest.raises(InvalidRequest, match="gpu"):
+        bob.core("POST", "/jobs", json=job_request("1", profile="gpu"))
+
+
+def test_lists_come_in_pages(alice: Client, workplace: Workplace) -> None:
+    workplace.ledger.limit = 0
+    for number in range(5):
+        alice.core("POST", "/jobs", json={**job_request("1"), "name": f"job {number} 50%_"})
+    first = alice.core("GET", "/jobs", params={"limit": 3})
+    second = alice.core("GET", "/jobs", params={"limit": 3, "after": first["next"]})
+    assert [job["name"][4] for job in first["items"] + second["items"]] == ["4", "3", "2", "1", "0"]
+    assert second["next"] is None
+    assert len(alice.core("GET", "/jobs", params={"search": "3 50%_"})["items"]) == 1
+    assert alice.core("GET", "/jobs", params={"search": "%3"})["items"] == []
+
+
+def all_routes() -> list[tuple[str, str]]:
+    both = ((names.API, routes.router), ("", protocol.router))
+    return [
+        (method, prefix + route.path.replace("{job_id}", "job-x").replace("{run_id}", "run-x"))
+        for prefix, router in both
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    ]
+
+
+def test_every_route_refuses_without_a_token_and_with_a_wrong_one(workplace: Workplace) -> None:
+    listed = all_routes()
+    assert len(listed) == 20
+    key = load_private_key(workplace.settings.signing_key_file)
+    runner = Signer(key).mint("alice", "runner", [names.SCOPE_RUNNER])
+    expired = Signer(key, now=lambda: 1000.0).mint("alice", "run", names.USER_SCOPES, run_id="run-x", attempt=1)
+    with raw(workplace) as http:
+        for method, path in listed:
+            assert http.request(method, path).status_code == 401, path
+            for token in ("nobody", expired, "a.b.c"):
+                headers = {"Authorization": f"Bearer {token}"}
+                assert http.request(method, path, headers=headers, json={}).status_code == 401, path
+            other = "alice-token" if path.startswith("/runner") else runner
+            headers = {"Authorization": f"Bearer {other}"}
+            assert http.request(method, path, headers=headers, json={}).status_code == 403, path
+
+
+def test_a_stale_commit_is_refused_and_a_repeated_one_is_not(alice: Client, workplace: Workplace) -> None:
+    """By hand what a runner does, so that nothing but the protocol is between the test and core."""
+
+    workplace.settings.python("user").write_text("#!/bin/sh\nexec sleep 600\n")  # runners that never lease
+    run = start(alice, job_request("1"))
+    key = load_private_key(workplace.settings.signing_key_file)
+    runner = Signer(key).mint("alice", "runner", [names.SCOPE_RUNNER])
+    with raw(workplace) as http:
+
+        def post(path: str, token: str, body: Any) -> Any:
+            return http.post(f"/runner/v1{path}", headers={"Authorization": f"Bearer {token}"}, json=body)
+
+        def lease() -> dict[str, Any] | None:
+            body = {"runner_id": "by-hand", "profile": "small", "wait_seconds": 1}
+            found: dict[str, Any] | None = post("/lease", runner, body).json()["run"]
+            return found
+
+        first = wait_until(lease)
+        workplace.clock.offset += timedelta(seconds=31)
+        second = wait_until(lease)
+        assert (first["attempt"], second["attempt"]) == (1, 2)
+        commit = {"state": "succeeded", "notebook": None}
+        path = f"/runs/{run['id']}/commit"
+        stale = post(path, first["token"], commit)
+        assert (stale.status_code, stale.json()["code"]) == (409, "stale-attempt")
+        assert post(f"/runs/{run['id']}/heartbeat", first["token"], {}).status_code == 409
+        assert post(path, second["run_token"], commit).status_code == 403
+        assert post(path, second["token"], commit).status_code == 204
+        assert post(path, second["token"], commit).status_code == 204
+        assert post(path, first["token"], commit).status_code == 409
+    assert alice.core("GET", f"/runs/{run['id']}")["state"] == "succeeded"
+
+
+def test_a_run_that_vanishes_again_and_again_is_lost(alice: Client, workplace: Workplace) -> None:
+    run = start(alice, job_request("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"))
+    done = ended(alice, run, 90)
+    assert (done["state"], done["attempt"]) == ("lost", 3)
+    assert "attempt 3" in done["reason"]
+    assert workplace.ledger.live == {}
+
+
+def test_deleting_a_job_cancels_what_of_it_runs(alice: Client) -> None:
+    run = start(alice, job_request("import time\ntime.sleep(600)"))
+    in_state(alice, run, "running")
+    alice.core("DELETE", f"/jobs/{run['job_id']}")
+    assert ended(alice, run, 30)["state"] == "cancelled"
+    assert alice.core("GET", "/jobs")["items"] == []
+
+
+def test_the_api_names_schedules_and_parameters(alice: Client) -> None:
+    preview = alice.core("POST", "/schedules/preview", json=SIX)
+    assert preview["sentence"] == "Every day at 06:00 (Europe/Berlin)"
+    assert len(preview["next_firings"]) == 3
+    content = job_request("1", parameters="month: int = 7")["notebook"]["content"]
+    found = alice.core("POST", "/notebooks/inspect", json={"content": content})
+    assert json.dumps(found["parameters_schema"]["properties"]) == '{"month": {"type": "integer", "default": 7}}'
+    assert found["cells"] == 2
