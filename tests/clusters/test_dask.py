@@ -50,7 +50,7 @@ async def python(world: World, code: str, *arguments: str, token: str = "alice-t
         sys.executable, "-c", code, *arguments,
         env=person_environment(world, token), stdout=-1, stderr=-1,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 90)
+    out, err = await asyncio.wait_for(process.communicate(), 240)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 

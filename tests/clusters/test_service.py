@@ -227,7 +227,9 @@ def only_clusters(name: str | None, type_: str, parents: object) -> bool:
 def test_redirects_and_prefixes_stay_inside_the_dashboard() -> None:
     base = "/services/core/clusters/x/dashboard"
     assert context_of(None, "x") == base
-    assert context_of("/user/alice/labwright/clusters/x/dashboard/", "x") == "/user/alice/labwright/clusters/x/dashboard"
+    assert (
+        context_of("/user/alice/labwright/clusters/x/dashboard/", "x") == "/user/alice/labwright/clusters/x/dashboard"
+    )
     for bad in ("https://evil.example", "//evil.example", "/a\r\nSet-Cookie: x", "/a//b"):
         assert context_of(bad, "x") == base
     assert relocated("http://127.0.0.1:9/jobs/", "http://127.0.0.1:9", base) == f"{base}/jobs/"

