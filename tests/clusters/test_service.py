@@ -36,7 +36,7 @@ BOB = Caller("bob", "user", frozenset(), frozenset(names.USER_SCOPES))
 class SteadyEngine:
     """An engine whose clusters run at once, and are as the test says."""
 
-    seen: Observation = Observation("running", workers=2, activity="0", dashboard="http://127.0.0.1:1")
+    seen: Observation = field(default_factory=lambda: Observation("running", 2, activity="0", dashboard="http://x"))
     started: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
