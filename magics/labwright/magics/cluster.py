@@ -133,7 +133,7 @@ def watch(http: Client, cluster: Cluster, workers: int) -> None:
     from IPython.display import display
 
     began = time.monotonic()
-    handle = display(Card(cluster, 0.0), display_id=True)
+    handle = display(Card(cluster, 0.0), display_id=True)  # type: ignore[no-untyped-call]
     assert handle is not None
     while not (cluster.state == "running" and cluster.workers >= workers):
         if cluster.state in ("failed", "stopped", "stopping"):

@@ -33,7 +33,8 @@ def bind_used(shell: InteractiveShell, cell: str) -> None:
     """Bind what the cell reads; say why in a line when it cannot be bound, and let Python raise its NameError."""
     from labwright.api.errors import LabwrightError
 
-    for name in sorted(used_names(shell.transform_cell(cell))):
+    code = shell.transform_cell(cell)  # type: ignore[no-untyped-call]
+    for name in sorted(used_names(code)):
         sessions = importlib.import_module("labwright.magics.sessions")
         if name in shell.user_ns and not sessions.is_ours(shell, name):
             continue
