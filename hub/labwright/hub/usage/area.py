@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from labwright.hub.core.context import Core
 from labwright.hub.usage import routes, tables
+from labwright.hub.usage.admin import AdminPages
 from labwright.hub.usage.ledger import SqlLedger
 from labwright.hub.usage.truth import Truth
 
@@ -16,6 +17,7 @@ class UsageArea:
     def __init__(self, core: Core) -> None:
         assert isinstance(core.ledger, SqlLedger), "core is built with SqlLedger"
         self.router: APIRouter = routes.router
+        self.root_router: APIRouter = AdminPages(core, core.ledger).router  # pages: beside the API
         self.truth = Truth(core, core.ledger)
 
     async def start(self) -> None:
