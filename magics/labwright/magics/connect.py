@@ -48,7 +48,7 @@ class Listing:
 def run(line: str, cell: str | None, shell: InteractiveShell) -> Any:
     options = sql.Parser(prog="%connect", description="List connections, or choose one for %%sql.", add_help=False)
     options.add_argument("-h", "--help", action="store_true", help="show this")
-    options.add_argument("connection", nargs="?", help="the connection to use when %%sql names none")
+    options.add_argument("connection", nargs="?", help="the connection to use when %%%%sql names none")
     try:
         given = options.parse_args(shlex.split(line))
     except ValueError as error:

@@ -213,7 +213,7 @@ def parser(prog: str) -> Parser:
 def run(line: str, cell: str | None, shell: InteractiveShell) -> Any:
     """The magic: `%%sql [connection] [options]` over a cell, or `%sql [connection] [options] SELECT …`."""
     options = parser("%%sql" if cell is not None else "%sql")
-    options.add_argument("connection", nargs="?", help=f"one of %connect (now {_default})")
+    options.add_argument("connection", nargs="?", help=f"one of %%connect (now {_default})")
     if cell is None:
         head, sql = split_line(line)
     else:
