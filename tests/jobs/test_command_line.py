@@ -16,6 +16,7 @@ from labwright.api.commands.login import write_private
 from labwright.api.errors import InvalidRequest, UnknownParameter
 from labwright.magics import jobs as jobs_magic
 from labwright.magics import schedule as schedule_magic
+from labwright.magics.job_words import client_for
 
 from .conftest import Workplace, notebook
 
@@ -89,6 +90,7 @@ def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: 
     jobs_magic.run("delete work", None, shell)
     assert "No jobs yet" in repr(jobs_magic.run("list", None, shell))
     assert jobs_magic.run("--help", None, shell) is None
+    client_for(endpoints_from(os.environ)).close()
     assert jobs_magic.complete("sh", "%jobs sh", shell) == ["show"]
     assert schedule_magic.complete("Europe/Berl", "%schedule --zone Europe/Berl", shell) == ["Europe/Berlin"]
 

@@ -6,12 +6,13 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any, NoReturn
 
 from labwright.api import names
-from labwright.api.client import Client
+from labwright.api.client import Client, Endpoints, endpoints_from
 from labwright.api.errors import InvalidRequest, LabwrightError
 from labwright.api.job_client import JobClient, duration, state_sentence
 from labwright.api.jobs import Job, Run
@@ -38,8 +39,14 @@ class LineParser(argparse.ArgumentParser):
         return self.parse_args(words)
 
 
+@cache
+def client_for(endpoints: Endpoints) -> Client:
+    """One client, and so one connection to core, for the kernel's life."""
+    return Client(endpoints)
+
+
 def job_client() -> JobClient:
-    return JobClient(Client.from_environment())
+    return JobClient(client_for(endpoints_from(os.environ)))
 
 
 def this_notebook() -> Path:
