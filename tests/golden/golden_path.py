@@ -199,7 +199,10 @@ def schedule(steps: Walk, lab: Lab) -> None:
         expect(form.get_by_label("month")).to_have_value("7")
     with steps.step("Run now and every day at 06:00"):
         form.get_by_label("carrier").fill("AA")
-        for box in (form.get_by_label("Run now"), form.get_by_label(re.compile("repeat|on a schedule|schedule", re.I)).first):
+        for box in (
+            form.get_by_label("Run now"),
+            form.get_by_label(re.compile("repeat|on a schedule|schedule", re.I)).first,
+        ):
             box.set_checked(True)
         expect(form.locator(".lw-next li")).to_have_count(3)
         form.get_by_role("button", name="Schedule", exact=True).click()

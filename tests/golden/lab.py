@@ -35,7 +35,9 @@ class Lab:
         """Put a file into the folder that the file browser shows."""
         self.page.locator(".jp-SideBar .lm-TabBar-tab[data-id='filebrowser']").click()
         with self.page.expect_file_chooser() as chooser:
-            self.page.locator("[data-command='filebrowser:upload'], jp-button[title*='Upload'], [title='Upload Files']").first.click()
+            self.page.locator(
+                "[data-command='filebrowser:upload'], jp-button[title*='Upload'], [title='Upload Files']"
+            ).first.click()
         chooser.value.set_files(file)
         self.file(file.name).wait_for()
 
@@ -72,7 +74,9 @@ class Lab:
         """Wait until a cell has run, and return its output's text; fails when it raised."""
         prompt = cell.locator(".jp-InputPrompt")
         wait_until(lambda: prompt.inner_text().strip("[]: ").isdigit(), "the cell's end", seconds=seconds)
-        failed = cell.locator("[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']")
+        failed = cell.locator(
+            "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
+        )
         text = cell.locator(".jp-OutputArea-output").all_inner_texts()
         assert not any("Error" in each for each in failed.all_inner_texts()), "\n".join(text)
         return "\n".join(text)
