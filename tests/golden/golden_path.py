@@ -14,10 +14,11 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import expect
 
 from tests.golden.lab import Lab
 from tests.golden.steps import Walk, chromium, wait_until
@@ -42,26 +43,36 @@ def admit(name: str) -> Person:
     if made.returncode != 0:
         again = [str(OPERATOR), "people", "password", name]
         made = subprocess.run(again, capture_output=True, text=True, check=True)
-    found = re.search(r"password\s+(\S+)", made.stdout)
+    found = re.search(r"^\s+password\s+(\S+)", made.stdout, re.MULTILINE)
     assert found, made.stdout
     return Person(name, found[1])
 
 
-def walk(url: str, person: Person, pictures: Path, *, dark: bool = False) -> dict[str, float]:
-    """Walk the whole path; returns seconds by step. Raises `StepFailed` at the first that does not hold."""
+PARTS = ("data", "clusters", "track", "schedule", "outlive", "shell", "admin")
+
+
+def walk(
+    url: str, person: Person, pictures: Path, *, dark: bool = False, parts: Sequence[str] = PARTS
+) -> dict[str, float]:
+    """Log in and walk the path; returns seconds by step. Raises `StepFailed` at the first that does not hold."""
     pictures.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=60_000)
     with chromium(dark=dark) as context:
         page = context.new_page()
         steps = Walk(page, pictures)
         lab = Lab(page)
         log_in_and_start(steps, lab, url, person)
-        explore_data(steps, lab)
-        run_clusters(steps, lab)
-        track_and_register(steps, lab)
-        schedule(steps, lab)
-        outlive_the_server(steps, lab, url, person)
-        from_a_shell(steps, url, person)
-        as_admin(steps, context, url)
+        walks: dict[str, Callable[[], None]] = {
+            "data": lambda: explore_data(steps, lab),
+            "clusters": lambda: run_clusters(steps, lab),
+            "track": lambda: track_and_register(steps, lab),
+            "schedule": lambda: schedule(steps, lab),
+            "outlive": lambda: outlive_the_server(steps, lab, url, person),
+            "shell": lambda: from_a_shell(steps, url, person),
+            "admin": lambda: as_admin(steps, url),
+        }
+        for part in parts:
+            walks[part]()
         return steps.seconds
 
 
@@ -155,8 +166,7 @@ def run_clusters(steps: Walk, lab: Lab) -> None:
             ".groupBy('dest').count().count()",
             seconds=180,
         )
-        assert text.strip().isdigit(), text
-        assert int(text) > 10, text
+        assert int(text.split()[-1]) > 10, text
     with steps.step("Both show in the panel; stop them"):
         for engine in ("spark", "dask"):
             card = panel.locator(".lw-card").filter(has_text=re.compile(engine, re.IGNORECASE)).first
@@ -249,7 +259,7 @@ def from_a_shell(steps: Walk, url: str, person: Person) -> None:
         assert re.search(r"cell \d+", done.stdout + done.stderr), done.stdout + done.stderr
 
 
-def as_admin(steps: Walk, context: BrowserContext, url: str) -> None:
+def as_admin(steps: Walk, url: str) -> None:
     page = steps.page
     with steps.step("Admin: usage, cost and audit"):
         page.goto(f"{url}/services/core/admin")
@@ -291,10 +301,11 @@ def main() -> None:
     parser.add_argument("--password", default=os.environ.get("LABWRIGHT_PASSWORD"))
     parser.add_argument("--pictures", type=Path, default=CHECKOUT / "var" / "demo")
     parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the path, after the login")
     options = parser.parse_args()
     person = Person(options.user, options.password) if options.password else admit(options.user)
     started = time.perf_counter()
-    seconds = walk(options.url.rstrip("/"), person, options.pictures, dark=options.dark)
+    seconds = walk(options.url.rstrip("/"), person, options.pictures, dark=options.dark, parts=options.parts)
     print(f"{len(seconds)} steps in {time.perf_counter() - started:.0f} s; pictures in {options.pictures}")
 
 

@@ -78,7 +78,7 @@ class Lab:
             "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
         )
         text = cell.locator(".jp-OutputArea-output").all_inner_texts()
-        assert not any("Error" in each for each in failed.all_inner_texts()), "\n".join(text)
+        assert failed.count() == 0, "\n".join(text)
         return "\n".join(text)
 
     def run_all(self, *, seconds: float = 180) -> None:

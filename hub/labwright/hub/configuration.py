@@ -92,7 +92,7 @@ def _pages(c: Any) -> None:
 
 def services(settings: Settings, tokens: Mapping[str, str]) -> list[dict[str, Any]]:
     """External services: the hub knows and routes them, and neither starts nor stops them."""
-    browser = ["read:users!user", *names.USER_SCOPES, names.SCOPE_ADMIN, *ACCESS]
+    browser = ["read:users!user", "delete:servers", *names.USER_SCOPES, names.SCOPE_ADMIN, *ACCESS]
     # `timeout`: the hub waits that long for each at its start, and needs none of them.
     return [
         {
@@ -125,7 +125,11 @@ def roles(workbench: Workbench) -> list[dict[str, Any]]:
     return [
         {"name": "user", "scopes": ["self", *names.USER_SCOPES, *ACCESS]},
         {"name": "server", "scopes": list(SERVER_SCOPES)},
-        {"name": "labwright-admin", "scopes": [names.SCOPE_ADMIN, "admin-ui"], "groups": admin_groups},
+        {
+            "name": "labwright-admin",
+            "scopes": [names.SCOPE_ADMIN, "admin-ui", "delete:servers"],
+            "groups": admin_groups,
+        },
         {"name": "labwright-core", "scopes": [*lookup, "read:servers", "read:hub"], "services": ["core"]},
         {"name": "labwright-data", "scopes": ["read:users"], "services": ["data"]},
         {"name": "labwright-gateway", "scopes": ["read:users"], "services": ["gateway"]},

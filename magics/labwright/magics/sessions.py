@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,8 @@ def _connect_spark(cluster: Cluster, address: ClusterAddress) -> tuple[Any, list
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise _missing("Spark", error) from None
+    # PySpark 4.3 says at every conversion that pandas 3 is new to it; the conversions we rely on are tested.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
     # create(), not getOrCreate(): a session of a stopped server may still be the process's default.
     session = SparkSession.builder.remote(address.address).create()
     return session, [session.stop]
