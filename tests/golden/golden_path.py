@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.golden.lab import Lab
 from tests.golden.steps import Walk, chromium, wait_until
@@ -85,16 +85,27 @@ def log_in_and_start(steps: Walk, lab: Lab, url: str, person: Person) -> None:
         page.locator("input[name=username]").fill(person.name)
         page.locator("input[name=password]").fill(person.password)
         page.locator("input[name=password]").press("Enter")
+        page.wait_for_url(re.compile("/hub/spawn|/user/"))
+        if "/user/" in page.url:  # left running by an earlier walk
+            stop_server(page, url)
+            page.goto(f"{url}/hub/spawn")
         expect(page.get_by_role("heading", name="Start your server")).to_be_visible()
         for text in ("Small", "0.05", "1 CPU", "2 GB", "One GPU", "left"):
             expect(page.get_by_text(text, exact=False).first).to_be_visible()
     with steps.step("Start Small and open Lab"):
         page.get_by_role("button", name="Start", exact=False).first.click()
         lab.wait_until_ready()
+        lab.reset()
     with steps.step("Launcher cards and status bar"):
         for card in ("Data", "Clusters", "Experiments", "Jobs", "Welcome notebook"):
             expect(lab.card(card)).to_be_visible()
         expect(page.locator("#jp-main-statusbar").get_by_text(re.compile(r"Small · .*GB"))).to_be_visible()
+
+
+def stop_server(page: Page, url: str) -> None:
+    page.goto(f"{url}/hub/home")
+    page.locator("#stop").click()
+    expect(page.locator("#stop")).to_be_hidden(timeout=60_000)
 
 
 def explore_data(steps: Walk, lab: Lab) -> None:
@@ -235,9 +246,7 @@ def outlive_the_server(steps: Walk, lab: Lab, url: str, person: Person) -> None:
         text = lab.run_cell('%schedule quick.ipynb --name every-minute --cron "* * * * *" --zone Europe/Berlin')
         assert "every-minute" in text, text
     with steps.step("Stop the server"):
-        page.goto(f"{url}/hub/home")
-        page.get_by_role("button", name=re.compile("stop", re.I)).or_(page.locator("#stop")).first.click()
-        expect(page.locator("#stop")).to_be_hidden(timeout=60_000)
+        stop_server(page, url)
     with steps.step("The schedule still fires and succeeds"):
         env = shell(url, person)
         wait_until(lambda: "succeeded" in labwright(env, "jobs", "runs", "every-minute").stdout, "a run", seconds=150)

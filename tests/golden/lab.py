@@ -19,6 +19,12 @@ class Lab:
         self.page.locator("#jp-main-dock-panel").wait_for(timeout=seconds * 1000)
         self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=seconds * 1000)
 
+    def reset(self) -> None:
+        """Show the launcher when an earlier visit left another layout behind."""
+        if not self.card("Welcome notebook").is_visible():
+            self.page.goto(self.page.url.split("?")[0] + "?reset")
+            self.wait_until_ready()
+
     def card(self, name: str) -> Locator:
         """A card of the launcher's Labwright section."""
         return self.page.locator(".jp-LauncherCard").filter(has_text=name).first
@@ -33,12 +39,16 @@ class Lab:
 
     def upload(self, file: Path) -> None:
         """Put a file into the folder that the file browser shows."""
-        self.page.locator(".jp-SideBar .lm-TabBar-tab[data-id='filebrowser']").click()
+        browser = self.page.locator("#filebrowser")
+        if not browser.is_visible():
+            self.page.locator(".jp-SideBar .lm-TabBar-tab[data-id='filebrowser']").click()
         with self.page.expect_file_chooser() as chooser:
-            self.page.locator(
-                "[data-command='filebrowser:upload'], jp-button[title*='Upload'], [title='Upload Files']"
-            ).first.click()
+            browser.locator("[data-jp-item-name='uploader'] jp-button").click()
+        known = self.file(file.name).is_visible()
         chooser.value.set_files(file)
+        if known:
+            self.page.locator(".jp-Dialog .jp-mod-accept").click()
+            self.page.locator(".jp-Dialog").wait_for(state="detached")
         self.file(file.name).wait_for()
 
     def file(self, name: str) -> Locator:
@@ -88,7 +98,3 @@ class Lab:
         last = self.notebook.locator(".jp-CodeCell").last
         last.scroll_into_view_if_needed()
         self.wait_for_cell(last, seconds=seconds)
-
-    def close_dialogs(self) -> None:
-        for button in self.page.locator(".jp-Dialog .jp-mod-accept").all():
-            button.click()
