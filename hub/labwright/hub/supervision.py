@@ -72,6 +72,11 @@ def check_machine(settings: Settings) -> list[str]:
             f"Other users cannot enter {closed}, so nobody's server could run from {settings.environments}.",
             remedy=f"Move the checkout to a place open to all, such as /opt, or run 'chmod o+x {closed}'.",
         )
+    if any(mark in str(path) for mark in "\"'%\n" for path in (settings.home, settings.workbench_file)):
+        raise CannotStart(
+            f"The path {settings.home} has a quotation mark or a %, which supervisord's file cannot hold.",
+            remedy="Choose another folder with --home.",
+        )
     settings.home.mkdir(parents=True, exist_ok=True)
     if settings.by_user and (closed := closed_folder(settings.home)):
         raise CannotStart(
