@@ -238,13 +238,23 @@ def answers_on_socket(path: Path) -> bool:
 
 def states(settings: Settings) -> dict[str, str]:
     """Program -> supervisord's word for its state (RUNNING, STARTING, BACKOFF, FATAL …)."""
+    return {item["name"]: item["statename"] for item in _process_infos(settings)}
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    """Program -> pid, of those that run."""
+    return {item["name"]: item["pid"] for item in _process_infos(settings) if item["pid"]}
+
+
+def _process_infos(settings: Settings) -> list[dict[str, Any]]:
     transport = SupervisorTransport(None, None, serverurl=f"unix://{settings.run / 'supervisor.sock'}")
     server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
     try:
-        found = cast(list[dict[str, Any]], server.supervisor.getAllProcessInfo())
+        return cast(list[dict[str, Any]], server.supervisor.getAllProcessInfo())
     except (OSError, xmlrpc.client.Error):
-        return {}
-    return {item["name"]: item["statename"] for item in found}
+        return []
+    finally:
+        transport.close()
 
 
 def stop(settings: Settings) -> int:
