@@ -52,6 +52,7 @@ def only_one(settings: Settings) -> Iterator[None]:
     """Two `up` or `down` of one workbench at a time would undo each other."""
     settings.run.mkdir(parents=True, exist_ok=True)
     with (settings.run / "up.lock").open("w") as lock:
+        (settings.run / "up.lock").chmod(0o600)  # who could open it could hold it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
