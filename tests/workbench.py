@@ -137,19 +137,16 @@ class RunningWorkbench:
         from labwright.hub import supervision
 
         pid = self.pid_of(program)
+        assert pid > 0, f"{program} does not run"  # 0 would be our own process group
         os.kill(pid, 9)
         eventually(lambda: self.pid_of(program) not in (0, pid), what=f"a new {program}")
         eventually(lambda: supervision.is_healthy(self.settings, program), what=f"{program}'s answer")
 
     def pid_of(self, program: str) -> int:
-        control = self.settings.python("hub").with_name("supervisorctl")
-        done = subprocess.run(
-            [str(control), "-c", str(self.settings.run / "supervisord.conf"), "pid", program],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return int(done.stdout.strip() or 0) if done.stdout.strip().isdigit() else 0
+        """0 while it is not running."""
+        from labwright.hub import supervision
+
+        return supervision.pids(self.settings).get(program, 0)
 
 
 def run_labwright(settings: Settings, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -70,6 +70,13 @@ def test_down_and_doctor_say_that_nothing_runs(settings: Settings) -> None:
     assert "exactly one person" in done.stdout
 
 
+def test_a_path_that_the_supervisor_cannot_take_is_refused(tmp_path: Path) -> None:
+    for name in ('ho"me', "ho%me"):
+        settings = workbench_settings(tmp_path / name, LABWRIGHT_BY_USER="0")
+        with pytest.raises(supervision.CannotStart, match="quotation mark"):
+            supervision.check_machine(settings)
+
+
 def test_two_starts_at_a_time_are_refused(settings: Settings) -> None:
     with supervision.only_one(settings):
         assert "Another 'labwright up'" in run_labwright(settings, "up", check=False).stderr
@@ -78,7 +85,7 @@ def test_two_starts_at_a_time_are_refused(settings: Settings) -> None:
 def test_odd_paths_survive_the_supervisors_configuration(tmp_path: Path) -> None:
     from supervisor.options import ServerOptions
 
-    settings = workbench_settings(tmp_path / 'ho%me, with "quotes"', LABWRIGHT_BY_USER="0")
+    settings = workbench_settings(tmp_path / "ho me, with a comma; and more", LABWRIGHT_BY_USER="0")
     for folder in (settings.logs, settings.run, *(Path(program.home) for program in programs(settings))):
         folder.mkdir(parents=True, exist_ok=True)
     config = tmp_path / "supervisord.conf"

@@ -66,7 +66,7 @@ def _hub(c: Any, settings: Settings) -> None:
     hub.cleanup_servers = False
     hub.cleanup_proxy = False
     hub.service_check_interval = 0  # the supervisor's work
-    hub.last_activity_interval = 60
+    hub.last_activity_interval = 5  # it also gives a restarted proxy its routes back
     hub.init_spawners_timeout = 1
     hub.cookie_max_age_days = 1
     hub.oauth_token_expires_in = DAY
@@ -81,7 +81,6 @@ def _proxy(c: Any, settings: Settings) -> None:
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
     c.ConfigurableHTTPProxy.auth_token = (settings.hub_folder / "proxy.token").read_text().strip()
-    c.JupyterHub.proxy_check_interval = 5  # a restarted proxy knows no routes
 
 
 def _pages(c: Any) -> None:

@@ -78,6 +78,8 @@ def supervisor_configuration(settings: Settings, chosen: Sequence[Program]) -> s
         "logfile_backups=1",
         "umask=077",
         *(["user=root"] if settings.by_user else []),
+        "[supervisorctl]",
+        f"serverurl=unix://{_plain(run / 'supervisor.sock')}",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]

@@ -52,6 +52,7 @@ def only_one(settings: Settings) -> Iterator[None]:
     """Two `up` or `down` of one workbench at a time would undo each other."""
     settings.run.mkdir(parents=True, exist_ok=True)
     with (settings.run / "up.lock").open("w") as lock:
+        (settings.run / "up.lock").chmod(0o600)  # who could open it could hold it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -71,6 +72,11 @@ def check_machine(settings: Settings) -> list[str]:
         raise CannotStart(
             f"Other users cannot enter {closed}, so nobody's server could run from {settings.environments}.",
             remedy=f"Move the checkout to a place open to all, such as /opt, or run 'chmod o+x {closed}'.",
+        )
+    if any(mark in str(path) for mark in "\"'%\n" for path in (settings.home, settings.workbench_file)):
+        raise CannotStart(
+            f"The path {settings.home} has a quotation mark or a %, which supervisord's file cannot hold.",
+            remedy="Choose another folder with --home.",
         )
     settings.home.mkdir(parents=True, exist_ok=True)
     if settings.by_user and (closed := closed_folder(settings.home)):
@@ -233,13 +239,23 @@ def answers_on_socket(path: Path) -> bool:
 
 def states(settings: Settings) -> dict[str, str]:
     """Program -> supervisord's word for its state (RUNNING, STARTING, BACKOFF, FATAL …)."""
+    return {item["name"]: item["statename"] for item in _process_infos(settings)}
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    """Program -> pid, of those that run."""
+    return {item["name"]: item["pid"] for item in _process_infos(settings) if item["pid"]}
+
+
+def _process_infos(settings: Settings) -> list[dict[str, Any]]:
     transport = SupervisorTransport(None, None, serverurl=f"unix://{settings.run / 'supervisor.sock'}")
     server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
     try:
-        found = cast(list[dict[str, Any]], server.supervisor.getAllProcessInfo())
+        return cast(list[dict[str, Any]], server.supervisor.getAllProcessInfo())
     except (OSError, xmlrpc.client.Error):
-        return {}
-    return {item["name"]: item["statename"] for item in found}
+        return []
+    finally:
+        transport.close()
 
 
 def stop(settings: Settings) -> int:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from labwright.api import names
+from labwright.hub.installation import write_private
 from labwright.hub.settings import Settings, from_environment
 
 
@@ -30,4 +31,4 @@ def last_port(home: Path) -> int | None:
 
 
 def remember_port(settings: Settings) -> None:
-    (settings.home / "port").write_text(f"{settings.port}\n")
+    write_private(settings.home / "port", f"{settings.port}\n")
