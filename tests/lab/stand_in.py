@@ -60,7 +60,8 @@ NOTEBOOK: dict[str, Any] = {
                     "output_type": "display_data",
                     "metadata": {},
                     "data": {
-                        "text/html": "<table><tr><th>month</th><th>late</th></tr><tr><td>7</td><td>0.31</td></tr></table>"
+                        "text/html": "<table><tr><th>month</th><th>late</th></tr>"
+                        "<tr><td>7</td><td>0.31</td></tr></table>"
                         "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
                     },
                 },

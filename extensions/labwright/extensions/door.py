@@ -138,8 +138,8 @@ class DoorHandler(LabwrightHandler):
         if part == "clusters":
             cluster, _, path = path.partition("/")
             path = path.partition("/")[2]
-            return self.extension.upstream(part, safe_path(cluster)) + (safe_path(path),)
-        return self.extension.upstream(part) + (safe_path(path),)
+            return *self.extension.upstream(part, safe_path(cluster)), safe_path(path)
+        return *self.extension.upstream(part), safe_path(path)
 
     async def forward(self) -> None:
         base, prefix, path = self.target()
@@ -176,7 +176,7 @@ class DoorHandler(LabwrightHandler):
 
     def begin(self, response: httpx.Response, base: str, prefix: str, path: str) -> None:
         """Status and headers, before the first byte of the body."""
-        location = self.redirect(response, base, prefix, path) if response.is_redirect else None
+        location = self.leads_to(response, base, prefix, path) if response.is_redirect else None
         self.set_status(response.status_code)
         self.clear_header("Content-Type")
         for name in RESPONSE_HEADERS:
@@ -190,7 +190,7 @@ class DoorHandler(LabwrightHandler):
         elif self.part == "clusters":
             self.set_header("Content-Security-Policy", "frame-ancestors 'self'")
 
-    def redirect(self, response: httpx.Response, base: str, prefix: str, path: str) -> str:
+    def leads_to(self, response: httpx.Response, base: str, prefix: str, path: str) -> str:
         """Where a redirect leads through this door; one that leads out of the service is refused."""
         ours = self.request.path[: len(self.request.path) - len(path)].rstrip("/")
         location = moved(response.headers.get("Location", ""), base, urlsplit(base).path + prefix, ours)
