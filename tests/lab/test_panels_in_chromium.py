@@ -65,7 +65,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     )
     arguments = [f"--port={own}", "--IdentityProvider.token=t", f"--ServerApp.root_dir={home}", "--allow-root"]
     server = subprocess.Popen(
-        [str(LAB), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1", "--LabApp.news_url=", *arguments],
+        [str(LAB), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1", *arguments],
         env=env,
         cwd=home,
         stderr=subprocess.DEVNULL,
@@ -86,6 +86,7 @@ def page(lab: tuple[str, str]) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         page.goto(lab[0])
         page.wait_for_selector(".jp-Launcher", timeout=60_000)
         yield page
