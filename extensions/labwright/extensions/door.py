@@ -42,6 +42,8 @@ class LabwrightHandler(JupyterHandler):
 
     async def prepare(self) -> None:  # type: ignore[override]
         await ensure_async(super().prepare(_redirect_to_login=False))  # type: ignore[arg-type]
+        if self.current_user is None:  # Jupyter's default leaves this to each handler
+            raise web.HTTPError(403)
         if self.request.method in SAFE_METHODS:
             self.check_same_site()
         action = "read" if self.request.method in SAFE_METHODS else "write"
@@ -136,8 +138,8 @@ class DoorHandler(LabwrightHandler):
         if part == "clusters":
             cluster, _, path = path.partition("/")
             path = path.partition("/")[2]
-            return self.extension.upstream(part, safe_path(cluster)) + (safe_path(path),)
-        return self.extension.upstream(part) + (safe_path(path),)
+            return *self.extension.upstream(part, safe_path(cluster)), safe_path(path)
+        return *self.extension.upstream(part), safe_path(path)
 
     async def forward(self) -> None:
         base, prefix, path = self.target()
@@ -174,22 +176,27 @@ class DoorHandler(LabwrightHandler):
 
     def begin(self, response: httpx.Response, base: str, prefix: str, path: str) -> None:
         """Status and headers, before the first byte of the body."""
+        location = self.leads_to(response, base, prefix, path) if response.is_redirect else None
         self.set_status(response.status_code)
         self.clear_header("Content-Type")
         for name in RESPONSE_HEADERS:
             if name in response.headers:
                 self.set_header(name, response.headers[name])
         self.set_header("X-Content-Type-Options", "nosniff")
-        if response.is_redirect:
-            ours = self.request.path[: len(self.request.path) - len(path)].rstrip("/")
-            location = moved(response.headers.get("Location", ""), base, urlsplit(base).path + prefix, ours)
-            if location is None:
-                raise Unavailable(service_name(self.part), remedy="It answered with an address outside itself.")
+        if location is not None:
             self.set_header("Location", location)
         if self.part == "mlflow" and is_interface(path):
             self.open_interface()
         elif self.part == "clusters":
             self.set_header("Content-Security-Policy", "frame-ancestors 'self'")
+
+    def leads_to(self, response: httpx.Response, base: str, prefix: str, path: str) -> str:
+        """Where a redirect leads through this door; one that leads out of the service is refused."""
+        ours = self.request.path[: len(self.request.path) - len(path)].rstrip("/")
+        location = moved(response.headers.get("Location", ""), base, urlsplit(base).path + prefix, ours)
+        if location is None:
+            raise Unavailable(service_name(self.part), remedy="It answered with an address outside itself.")
+        return location
 
     def open_interface(self) -> None:
         """Let MLflow's own pages work behind Jupyter's XSRF check.

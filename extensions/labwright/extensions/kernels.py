@@ -12,7 +12,7 @@ from jupyter_server.services.sessions.sessionmanager import SessionManager
 from labwright.api import names
 
 
-class PromptConnection(ZMQChannelsWebsocketConnection):  # type: ignore[misc]
+class PromptConnection(ZMQChannelsWebsocketConnection):
     """A kernel's websocket that sends each message at once.
 
     Nagle's algorithm holds small messages back until the browser's delayed acknowledgement: 48 ms a cell instead of 7.
@@ -23,7 +23,7 @@ class PromptConnection(ZMQChannelsWebsocketConnection):  # type: ignore[misc]
         return super().connect()
 
 
-class NotebookSessionManager(SessionManager):  # type: ignore[misc]
+class NotebookSessionManager(SessionManager):
     """Tells each kernel which notebook it was started for: queries and runs record where they came from."""
 
     def get_kernel_env(self, path: str | None, name: Any | None = None) -> dict[str, str]:

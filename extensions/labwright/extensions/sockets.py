@@ -74,7 +74,7 @@ class DashboardSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
         except (OSError, TimeoutError, httpclient.HTTPError, StreamClosedError):
             raise web.HTTPError(503, reason="The dashboard cannot be reached") from None
 
-    def open(self, *args: str, **kwargs: str) -> None:  # type: ignore[override]
+    def open(self, *args: str, **kwargs: str) -> None:
         super().open(*args, **kwargs)
         self.set_nodelay(True)
         self._reader = asyncio.create_task(self.read_upstream())
@@ -89,7 +89,7 @@ class DashboardSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
         finally:
             self.close()
 
-    async def on_message(self, message: str | bytes) -> None:  # type: ignore[override]
+    async def on_message(self, message: str | bytes) -> None:
         if self._upstream is not None:
             try:
                 await self._upstream.write_message(message, binary=isinstance(message, bytes))

@@ -39,9 +39,10 @@ export class ServerTransport implements Transport {
     path: string,
     options: { json?: unknown; signal?: AbortSignal } = {}
   ): Promise<Response> {
-    const init: RequestInit = { method, signal: options.signal, cache: 'no-store' };
+    const init: RequestInit = { method, signal: options.signal };
     if (options.json !== undefined) {
       init.body = JSON.stringify(options.json);
+      init.headers = { 'Content-Type': 'application/json' };
     }
     return ServerConnection.makeRequest(this.url(path), init, this.settings);
   }

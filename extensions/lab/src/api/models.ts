@@ -59,6 +59,8 @@ export interface Cluster {
   /** Path under the proxy's address, for a browser. */
   dashboard_url: string | null;
   reason: string | null;
+  /** Size of one worker. */
+  profile: string | null;
   created: string;
   idle_stops_at: string | null;
 }
@@ -83,6 +85,8 @@ export interface ClusterRequest {
   workers?: number;
   /** The group that is billed; yourself when absent. */
   group?: string | null;
+  /** Size of one worker: a slug of workbench.yaml; the smallest. */
+  profile?: string | null;
 }
 
 export interface ClusterScale {
@@ -168,6 +172,8 @@ export interface Job {
   paused: boolean;
   created: string;
   updated: string;
+  /** Why the schedule stands still, where it does. */
+  reason: string | null;
   last_run: Run | null;
 }
 
@@ -277,6 +283,11 @@ export interface QuotaLine {
   left: number | null;
 }
 
+export interface Renewal {
+  key: string;
+  ttl_seconds: number;
+}
+
 export interface Reservation {
   id: string;
   user: string;
@@ -290,6 +301,10 @@ export interface Reservation {
   expires: string;
   released: string | null;
   cost: number;
+}
+
+export interface ReservationKey {
+  key: string;
 }
 
 export interface ReservationRequest {
@@ -368,6 +383,11 @@ export interface Table {
 export interface TableColumns {
   table: Table;
   columns: Column[];
+}
+
+export interface TrackingLink {
+  experiment_id: string;
+  run_id: string;
 }
 
 export interface UsageReport {

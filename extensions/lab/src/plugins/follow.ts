@@ -3,9 +3,9 @@ import { Notification } from '@jupyterlab/apputils';
 import type { DocumentRegistry } from '@jupyterlab/docregistry';
 import { INotebookTracker } from '@jupyterlab/notebook';
 
-import type { Api } from '../api/client';
 import { asProblem } from '../api/problem';
 import { ILabwright, type Labwright } from '../context';
+import { sendSnapshot } from '../snapshot';
 
 /** Sends a new snapshot to each job that follows a notebook when the notebook is saved: core cannot read homes. */
 export const follow: JupyterFrontEndPlugin<void> = {
@@ -32,15 +32,3 @@ export const follow: JupyterFrontEndPlugin<void> = {
     });
   }
 };
-
-/** How many jobs were updated. */
-export async function sendSnapshot(
-  api: Pick<Api, 'jobs' | 'updateJob'>,
-  path: string,
-  content: Record<string, unknown>
-): Promise<number> {
-  const { items } = await api.jobs();
-  const following = items.filter(job => job.follow && job.notebook_path === path);
-  await Promise.all(following.map(job => api.updateJob(job.id, { notebook: { path, content } })));
-  return following.length;
-}

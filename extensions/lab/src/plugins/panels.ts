@@ -62,6 +62,7 @@ export function showView(app: JupyterFrontEnd, lw: Labwright, view: View): void 
   content.addClass('lw-main');
   const main = new MainAreaWidget({ content });
   main.id = view.id;
+  main.toolbar.hide();
   main.title.closable = true;
   app.shell.add(main, 'main');
   app.shell.activateById(view.id);

@@ -123,7 +123,7 @@ function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.
       <div className="lw-actions">
         {running && (
           <button className="lw-button" onClick={insert} title={clientCode(cluster)}>
-            {trans.__('Insert client code')}
+            {trans.__('Client code')}
           </button>
         )}
         {running && cluster.dashboard_url && (

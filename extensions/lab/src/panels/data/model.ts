@@ -139,3 +139,12 @@ export function queryFor(connection: string, table: Table): string {
 export function quoted(name: string): string {
   return /^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replace(/"/g, '""')}"`;
 }
+
+/** A type's name as short as people write it. */
+export function shortType(type: string): string {
+  return type
+    .replace(/^timestamp with time zone$/i, 'timestamptz')
+    .replace(/^timestamp without time zone$/i, 'timestamp')
+    .replace(/^double precision$/i, 'double')
+    .replace(/^character varying/i, 'varchar');
+}

@@ -7,7 +7,7 @@ import { count } from '../../format';
 import { LOADING } from '../../store';
 import { Header } from '../../ui/panel';
 import { ErrorNote, Listing, Search, Skeleton, State, useStore } from '../../ui/states';
-import { bySchema, queryFor, schemaKey, tableKey, type DataModel } from './model';
+import { bySchema, queryFor, schemaKey, shortType, tableKey, type DataModel } from './model';
 
 interface Props {
   lw: Labwright;
@@ -76,7 +76,7 @@ function ConnectionItem({ lw, model, connection }: Props & { connection: Connect
             {connection.granted ? (
               <State state={connection.state} text={connection.state === 'ready' ? '' : trans.__(connection.state)} />
             ) : (
-              <span className="lw-faint">{trans.__('🔒 ask')}</span>
+              <span className="lw-faint">{trans.__('ask')}</span>
             )}
           </>
         }
@@ -171,9 +171,9 @@ function TableItem({ lw, model, connection, table }: Props & { connection: strin
           {columns.value.map(column => (
             <li key={column.name} role="treeitem" aria-level={4} aria-selected={false} className="lw-column">
               <span>{column.name}</span>
-              <span className="lw-faint">
+              <span className="lw-faint" title={column.type}>
                 {column.masked && trans.__('masked · ')}
-                {column.type}
+                {shortType(column.type)}
               </span>
             </li>
           ))}

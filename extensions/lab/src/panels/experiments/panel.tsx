@@ -202,9 +202,9 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
               <span className="lw-hidden">{trans.__('Select')}</span>
             </th>
             {head('name', trans.__('Run'), '')}
-            {head('start', trans.__('Started'), '')}
             {metrics.map(key => head(`metric:${key}`, key, 'lw-mod-number'))}
             {params.map(key => head(`param:${key}`, key, 'lw-mod-param'))}
+            {head('start', trans.__('Started'), '')}
           </tr>
         </thead>
         <tbody>
@@ -223,9 +223,6 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
                 <th scope="row" title={`${run_name} · ${userOf(run)}`}>
                   <State state={status} text={run_name} />
                 </th>
-                <td className="lw-faint">
-                  <Ago time={Number(start_time)} />
-                </td>
                 {metrics.map(key => {
                   const value = metricOf(run, key);
                   return (
@@ -237,6 +234,9 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
                 {params.map(key => (
                   <td key={key}>{paramOf(run, key) ?? '–'}</td>
                 ))}
+                <td className="lw-faint">
+                  <Ago time={Number(start_time)} />
+                </td>
               </tr>
             );
           })}

@@ -78,8 +78,10 @@ function JobItem({ lw, model, job }: Props & { job: Job }): JSX.Element {
         <span className="lw-job-name" title={job.notebook_path}>
           {job.name}
         </span>
-        {job.paused ? <State state="cancelled" text={trans.__('paused')} /> : run && <RunBadge run={run} />}
       </button>
+      <p className="lw-job-when">
+        {job.paused ? <State state="cancelled" text={trans.__('paused')} /> : run && <RunBadge run={run} />}
+      </p>
       <p className="lw-job-when">
         {job.schedule === null ? (
           trans.__('runs when asked')
@@ -161,7 +163,7 @@ function RunItem({ lw, run }: { lw: Labwright; run: Run }): JSX.Element {
         <RunBadge run={run} />
         <span className="lw-faint">
           <Ago time={run.created} />
-          {took !== undefined && ` · ${duration(took)}`}
+          {took !== undefined && isFinal(run) && ` · ${duration(took)}`}
         </span>
       </button>
     </li>

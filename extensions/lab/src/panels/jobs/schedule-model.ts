@@ -94,7 +94,8 @@ export class ScheduleModel extends Store<ScheduleState> {
   }
 
   setValue(name: string, value: string | boolean): void {
-    const { [name]: _, ...errors } = this.state.errors;
+    const errors = { ...this.state.errors };
+    delete errors[name];
     this.set({ values: { ...this.state.values, [name]: value }, errors, problem: undefined });
   }
 

@@ -1,0 +1,259 @@
+import { describe, expect, it, vi } from 'vitest';
+
+import { Api, queryString, type Transport } from './api/client';
+import { Live, parseMessage } from './api/live';
+import { problemFrom } from './api/problem';
+import { bytesOf, duration, inZone, money, relative } from './format';
+import { ClustersModel, clientCode } from './panels/clusters/model';
+import { DataModel, bySchema, queryFor, quoted } from './panels/data/model';
+import { alignSteps, arrange, diffParams } from './panels/experiments/model';
+import { JobsModel, runState } from './panels/jobs/model';
+import { ScheduleModel, cronOf, fieldsOf, readValues } from './panels/jobs/schedule-model';
+import { sendSnapshot } from './snapshot';
+import { isUrgent, statusText } from './status/model';
+
+const NOW = Date.parse('2026-11-21T10:00:00Z');
+const page = { hidden: false, addEventListener: () => undefined };
+
+/** Answers by 'METHOD path', and remembers what it was asked. */
+class Services implements Transport {
+  readonly asked: string[] = [];
+  readonly sent: unknown[] = [];
+
+  constructor(private readonly answers: Record<string, unknown>) {}
+
+  async request(method: string, path: string, options?: { json?: unknown; signal?: AbortSignal }): Promise<Response> {
+    const key = `${method} ${path.split('?')[0]}`;
+    this.asked.push(`${method} ${path}`);
+    this.sent.push(options?.json);
+    const answer = this.answers[key];
+    if (answer instanceof Response) {
+      return answer.clone();
+    }
+    if (answer === undefined) {
+      return new Response(JSON.stringify({ code: 'not-found', detail: `no ${key}` }), { status: 404 });
+    }
+    return new Response(JSON.stringify(answer));
+  }
+}
+
+function made(answers: Record<string, unknown>): { services: Services; api: Api; live: Live } {
+  const services = new Services(answers);
+  const api = new Api(services);
+  return { services, api, live: new Live(new Api(new Services({})), { ...page, hidden: true } as unknown as Document) };
+}
+
+const table = { schema_name: 'public', name: 'flights', kind: 'table' as const, rows: 336776 };
+
+describe('what people read', () => {
+  it('writes the status line of the sketch', () => {
+    const status = {
+      profile: 'small',
+      profile_name: 'Small',
+      memory_used_bytes: 1.2 * 1024 ** 3,
+      memory_limit_bytes: 2 * 1024 ** 3,
+      cost: 0.31,
+      currency: 'EUR',
+      price_per_hour: 0.05,
+      started: '2026-11-21T09:00:00Z',
+      idle_stops_at: '2026-11-21T10:46:00Z',
+      core_available: true
+    };
+    expect(statusText(status, NOW)).toBe('Small · 1.2/2 GB · 0.31 € · stops in 46 m');
+    expect(isUrgent(status, NOW)).toBe(false);
+    expect(isUrgent({ ...status, idle_stops_at: '2026-11-21T10:05:00Z' }, NOW)).toBe(true);
+    expect(statusText({ ...status, cost: null, idle_stops_at: null }, NOW)).toBe('Small · 1.2/2 GB');
+  });
+
+  it('writes times, money and zones', () => {
+    expect([duration(59), duration(3600), duration(3900), duration(200000)]).toEqual(['59 s', '1 h', '1 h 5 m', '2 d']);
+    expect([relative(NOW - 180_000, NOW), relative(NOW + 7200_000, NOW)]).toEqual(['3 m ago', 'in 2 h']);
+    expect([money(0.004, 'EUR'), money(2.4, 'USD'), money(0, null)]).toEqual(['0.0040 €', '2.40 $', '0.00 €']);
+    expect(inZone('2026-11-22T05:00:00Z', 'Europe/Berlin')).toBe('Sun 22 Nov 06:00');
+    expect(bytesOf(512 * 1024 ** 2, null)).toBe('512 MB');
+  });
+});
+
+describe('the API', () => {
+  it('keeps names out of the path and leaves out empty queries', async () => {
+    const { services, api } = made({ 'GET data/connections/a%2Fb/tables/s/t%20t/preview': { rows: [] } });
+    await api.tablePreview('a/b', 's', 't t');
+    expect(services.asked).toEqual(['GET data/connections/a%2Fb/tables/s/t%20t/preview?limit=100']);
+    expect(queryString({ a: undefined, b: '', c: 1 })).toBe('?c=1');
+  });
+
+  it('reads problems of ours, of MLflow, and of a proxy', () => {
+    const ours = problemFrom(409, JSON.stringify({ code: 'quota-exceeded', detail: 'Full.', remedy: 'Wait.' }));
+    expect([ours.code, ours.message, ours.remedy]).toEqual(['quota-exceeded', 'Full.', 'Wait.']);
+    expect(problemFrom(400, '{"error_code":"INVALID","message":"Bad."}').message).toBe('Bad.');
+    expect(problemFrom(503, '<html>').code).toBe('unavailable');
+  });
+
+  it('reads events in pieces', async () => {
+    expect(parseMessage('id: 7\ndata: {"topic":"run"}')).toEqual({ id: '7', topic: 'run' });
+    expect(parseMessage('id: 3\nevent: ready\ndata: {}')).toEqual({ id: '3', topic: undefined });
+    const body = new ReadableStream({
+      start(controller) {
+        ['id: 1\nda', 'ta: {"topic":"run"}\n', '\nid: 2\ndata: {"topic":"cluster"}\n\n'].forEach(piece =>
+          controller.enqueue(new TextEncoder().encode(piece))
+        );
+      }
+    });
+    const services = new Services({});
+    services.request = async () => new Response(body);
+    const live = new Live(new Api(services), page as unknown as Document);
+    const runs = vi.fn();
+    live.watch(['run'], runs);
+    await vi.waitFor(() => expect(runs).toHaveBeenCalledTimes(2)); // once for everything at the start
+    live.dispose();
+  });
+});
+
+describe('Data', () => {
+  it('opens a connection when asked and keeps its rows when it fails later', async () => {
+    const answers: Record<string, unknown> = {
+      'GET data/connections': { items: [{ name: 'warehouse', granted: true }] },
+      'GET data/connections/warehouse/catalog': { tables: [table] }
+    };
+    const { api, live } = made(answers);
+    const model = new DataModel(api, live);
+    await model.refresh();
+    expect(model.state.tables).toEqual({});
+    await model.toggleConnection(model.state.connections.value![0]!);
+    expect(model.state.tables.warehouse?.value).toHaveLength(1);
+    delete answers['GET data/connections/warehouse/catalog'];
+    await model.refresh();
+    expect(model.state.tables.warehouse?.value).toHaveLength(1);
+    expect(model.state.tables.warehouse?.problem?.status).toBe(404);
+  });
+
+  it('writes the query and quotes only what needs it', () => {
+    expect(queryFor('warehouse', table)).toBe('%%sql warehouse\nSELECT *\nFROM public.flights\nLIMIT 100');
+    expect([quoted('flights'), quoted('Odd name'), quoted('a"b')]).toEqual(['flights', '"Odd name"', '"a""b"']);
+  });
+
+  it('finds tables by name and by column', () => {
+    const other = { ...table, name: 'planes' };
+    const columns = [{ name: 'tailnum', type: 'text', nullable: true, masked: false }];
+    expect(bySchema([table, other], 'FLI', () => undefined)).toEqual([['public', [table]]]);
+    expect(bySchema([table, other], 'tail', each => (each === other ? columns : []))).toEqual([['public', [other]]]);
+  });
+});
+
+describe('Clusters', () => {
+  it('says why a start was refused and stays usable', async () => {
+    const refused = new Response(JSON.stringify({ code: 'quota-exceeded', detail: 'Full.' }), { status: 409 });
+    const { api, live } = made({ 'GET core/clusters': { items: [] }, 'POST core/clusters': refused });
+    const model = new ClustersModel(api, live, () => false);
+    await model.start({ engine: 'dask' });
+    expect(model.state.problem?.code).toBe('quota-exceeded');
+    expect(model.state.busy.size).toBe(0);
+    model.dispose();
+    expect(clientCode({ engine: 'spark', name: 's1' })).toContain('spark');
+  });
+});
+
+describe('Experiments', () => {
+  const run = (id: string, auc: number | undefined, depth: string) => ({
+    info: { run_id: id, run_name: id, experiment_id: '1', status: 'FINISHED' as const, start_time: 1 },
+    data: {
+      metrics: auc === undefined ? [] : [{ key: 'auc', value: auc, timestamp: 0, step: 0 }],
+      params: [{ key: 'depth', value: depth }]
+    }
+  });
+  const runs = [run('a', 0.7, '10'), run('b', undefined, '9'), run('c', 0.9, '9')];
+
+  it('sorts by metric with the ones that lack it last, either way', () => {
+    const ids = (down: boolean) => arrange(runs, '', { by: 'metric:auc', down }).map(each => each.info.run_id);
+    expect([ids(true), ids(false)]).toEqual([
+      ['c', 'a', 'b'],
+      ['a', 'c', 'b']
+    ]);
+    expect(arrange(runs, 'depth=9', { by: 'param:depth', down: false })).toHaveLength(2);
+  });
+
+  it('compares params and aligns curves', () => {
+    expect(diffParams(runs)).toEqual([{ key: 'depth', values: ['10', '9', '9'], differs: true }]);
+    const point = (step: number, value: number) => ({ key: 'loss', value, timestamp: 0, step });
+    expect(alignSteps([[point(0, 1), point(2, 0.5)], [point(1, 3)]])).toEqual([
+      [0, 1, 2],
+      [1, null, 0.5],
+      [null, 3, null]
+    ]);
+  });
+});
+
+describe('Jobs', () => {
+  it('says the state in words', () => {
+    expect(runState({ state: 'running', cell: 6, cells: 12 })).toBe('running cell 7 of 12');
+    expect(runState({ state: 'running', cell: 12, cells: 12 })).toBe('running cell 12 of 12');
+    expect(runState({ state: 'leased', cell: 0, cells: 12 })).toBe('starting');
+  });
+
+  it('runs again with the parameters of a run before', async () => {
+    const { services, api, live } = made({ 'GET core/jobs': { items: [] }, 'POST core/jobs/j1/runs': { id: 'r2' } });
+    const model = new JobsModel(api, live, () => false);
+    expect((await model.rerun('j1', { carrier: 'UA' }))?.id).toBe('r2');
+    expect(services.sent[0]).toEqual({ parameters: { carrier: 'UA' } });
+    model.dispose();
+  });
+
+  it('sends a snapshot to the jobs that follow the notebook, and to no other', async () => {
+    const items = [
+      { id: 'a', follow: true, notebook_path: 'x.ipynb' },
+      { id: 'b', follow: false, notebook_path: 'x.ipynb' },
+      { id: 'c', follow: true, notebook_path: 'y.ipynb' }
+    ];
+    const { services, api } = made({ 'GET core/jobs': { items }, 'PATCH core/jobs/a': {} });
+    expect(await sendSnapshot(api, 'x.ipynb', { cells: [] })).toBe(1);
+    expect(services.asked.filter(each => each.startsWith('PATCH'))).toEqual(['PATCH core/jobs/a']);
+  });
+});
+
+describe('the Schedule form', () => {
+  const schema = {
+    properties: {
+      carrier: { type: 'string', default: 'UA' },
+      month: { type: 'integer', default: 7, maximum: 12 },
+      day: { type: 'integer' },
+      airports: { type: 'array', default: ['JFK'] }
+    },
+    required: ['day']
+  };
+  const fields = fieldsOf(schema);
+
+  it('sends typed values that differ from the defaults', () => {
+    const read = readValues(fields, { carrier: 'UA', month: '8', day: '3', airports: '["LGA"]' });
+    expect(read).toEqual({ parameters: { month: 8, day: 3, airports: ['LGA'] }, errors: {} });
+  });
+
+  it('names each field that cannot be sent', () => {
+    const read = readValues(fields, { carrier: '', month: '13', day: '', airports: '[' });
+    expect(Object.keys(read.errors).sort()).toEqual(['airports', 'day', 'month']);
+    expect(read.parameters.carrier).toBe('');
+  });
+
+  it('makes cron lines of presets', () => {
+    expect(cronOf('daily', '06:00')).toBe('0 6 * * *');
+    expect(cronOf('weekdays', '18:30')).toBe('30 18 * * 1-5');
+  });
+
+  it('creates the job, then its first run', async () => {
+    const { services, api } = made({
+      'POST core/notebooks/inspect': { parameters_schema: { properties: {} }, kernel: 'python3', cells: 1 },
+      'GET core/me': { profiles: [{ slug: 'small', available: true }], currency: 'EUR' },
+      'POST core/schedules/preview': { next_firings: [], sentence: 'Every day' },
+      'POST core/jobs': { id: 'j1' },
+      'POST core/jobs/j1/runs': { id: 'r1' }
+    });
+    const model = new ScheduleModel(api, { path: 'a/late.ipynb', content: {} }, 'Europe/Berlin');
+    await model.open();
+    await model.when({ repeat: true });
+    expect(await model.submit()).toEqual({ job: { id: 'j1' }, run: { id: 'r1' } });
+    expect(services.sent.at(-2)).toMatchObject({
+      name: 'late',
+      profile: 'small',
+      schedule: { cron: '0 6 * * *', timezone: 'Europe/Berlin' }
+    });
+  });
+});

@@ -1,0 +1,13 @@
+import type { Api } from './api/client';
+
+/** How many jobs were updated. */
+export async function sendSnapshot(
+  api: Pick<Api, 'jobs' | 'updateJob'>,
+  path: string,
+  content: Record<string, unknown>
+): Promise<number> {
+  const { items } = await api.jobs();
+  const following = items.filter(job => job.follow && job.notebook_path === path);
+  await Promise.all(following.map(job => api.updateJob(job.id, { notebook: { path, content } })));
+  return following.length;
+}

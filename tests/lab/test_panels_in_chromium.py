@@ -1,0 +1,138 @@
+"""The panels in a real Lab in a real browser, in front of the stand-in for core and data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = ROOT / ".envs" / "user" / "bin" / "jupyter"
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+BUILT = ROOT / "extensions" / "lab" / "labwright_lab" / "package.json"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+    pytest.mark.skipif(not LAB.exists() or not BUILT.exists(), reason="`make lab` has not been run"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"{url} did not come up")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The addresses of Lab and of the stand-in behind it."""
+    home = tmp_path_factory.mktemp("home")
+    services, own = free_port(), free_port()
+    behind = f"http://127.0.0.1:{services}"
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "LABWRIGHT_CORE_URL": f"{behind}/services/core",
+        "LABWRIGHT_DATA_URL": f"{behind}/services/data",
+        "LABWRIGHT_TOKEN": "stand-in",
+        "LABWRIGHT_PROFILE": "small",
+    }
+    stand_in = subprocess.Popen(
+        [str(ROOT / ".venv" / "bin" / "python"), str(Path(__file__).with_name("stand_in.py")), str(services)]
+    )
+    arguments = [f"--port={own}", "--IdentityProvider.token=t", f"--ServerApp.root_dir={home}", "--allow-root"]
+    server = subprocess.Popen(
+        [str(LAB), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1", *arguments],
+        env=env,
+        cwd=home,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"{behind}/services/core/api/v1/me", stand_in)
+        wait_for(f"http://127.0.0.1:{own}/api", server)
+        yield f"http://127.0.0.1:{own}/lab?reset&token=t", behind
+    finally:
+        for process in (server, stand_in):
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture
+def page(lab: tuple[str, str]) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
+        page.goto(lab[0])
+        page.wait_for_selector(".jp-Launcher", timeout=60_000)
+        yield page
+        browser.close()
+
+
+def card(page: Page, name: str) -> None:
+    page.click(f".jp-LauncherCard:has-text('{name}')")
+
+
+def test_from_the_launcher_to_rows_queries_runs_and_a_schedule(page: Page, lab: tuple[str, str]) -> None:
+    expect(page.locator(".lw-status-text")).to_contain_text("Small ·")
+    card(page, "Data")
+    page.click(".lw-row-label:text-is('warehouse')")
+    page.hover(".lw-row:has-text('flights')")
+    page.click(".lw-row:has-text('flights') >> text=Preview")
+    expect(page.locator(".lw-grid tbody tr")).to_have_count(100)
+    page.click("button:text-is('Insert query'):visible >> nth=-1")
+    expect(page.locator(".jp-Notebook")).to_contain_text("FROM public.flights", timeout=60_000)
+    page.click(".jp-Toolbar >> text=Schedule")
+    expect(page.get_by_label("month integer")).to_have_value("7")
+    page.get_by_label("month integer").fill("thirteen")
+    page.click("button:text-is('Run now')")
+    expect(page.locator(".lw-field-error")).to_have_text("This takes a whole number.")
+    page.get_by_label("month integer").fill("8")
+    page.check("text=Repeat on a schedule")
+    expect(page.locator(".lw-next li")).to_have_count(3)
+    page.click("button[type=submit]:text-is('Schedule')")
+    expect(page.locator(".lw-view h1 >> visible=true")).to_contain_text("queued")
+
+
+def test_scripts_in_outputs_do_not_run(page: Page) -> None:
+    card(page, "Jobs")
+    page.click(".lw-job-head:has-text('late_flights')")
+    page.click(".lw-run:has-text('failed')")
+    expect(page.locator(".lw-cell.lw-mod-error")).to_be_visible()
+    expect(page.locator(".lw-notebook")).to_contain_text("fitted 57 431 rows")
+    assert page.evaluate("window.pwned") is None
+
+
+def test_a_service_that_is_down_says_so_and_comes_back(page: Page, lab: tuple[str, str]) -> None:
+    httpx.put(f"{lab[1]}/fault/down", trust_env=False)
+    try:
+        card(page, "Experiments")
+        expect(page.locator(".lw-note")).to_contain_text("MLflow cannot be reached right now.")
+    finally:
+        httpx.put(f"{lab[1]}/fault/none", trust_env=False)
+    expect(page.locator(".lw-run-name").first).to_have_text("late-flights")
+    expect(page.locator(".lw-note")).to_have_count(0)
