@@ -103,7 +103,7 @@ def log_in_and_start(steps: Walk, lab: Lab, url: str, person: Person) -> None:
 
 
 def stop_server(page: Page, url: str) -> None:
-    page.goto(f"{url}/hub/home")
+    page.goto(f"{url}/hub/home", wait_until="networkidle")  # its script makes the button work
     page.locator("#stop").click()
     expect(page.locator("#stop")).to_be_hidden(timeout=60_000)
 

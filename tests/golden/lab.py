@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -65,8 +66,9 @@ class Lab:
 
     def wait_for_kernel(self, *, seconds: float = 60) -> None:
         """Until the kernel of the notebook in front is idle."""
-        status = self.notebook.locator(".jp-Notebook-ExecutionIndicator").first
-        expect(status).to_have_attribute("data-status", "idle", timeout=seconds * 1000)
+        # The notebook's own indicator says idle before there is a kernel; the status bar does not.
+        status = self.page.locator("#jp-main-statusbar").get_by_text(re.compile(r"Python 3.*\| Idle"))
+        expect(status.first).to_be_visible(timeout=seconds * 1000)
 
     def run_cell(self, source: str, *, seconds: float = 90) -> str:
         """Add a cell at the end, run it, wait for its end; returns the text of its output."""
@@ -97,4 +99,10 @@ class Lab:
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         last = self.notebook.locator(".jp-CodeCell").last
         last.scroll_into_view_if_needed()
-        self.wait_for_cell(last, seconds=seconds)
+        errors = self.notebook.locator("[data-mime-type='application/vnd.jupyter.error']")
+
+        def ended() -> bool:
+            return errors.count() > 0 or last.locator(".jp-InputPrompt").inner_text().strip("[]: ").isdigit()
+
+        wait_until(ended, "the notebook's end", seconds=seconds)
+        assert errors.count() == 0, errors.first.inner_text()

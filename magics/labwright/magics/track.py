@@ -1,4 +1,7 @@
-"""`%track NAME`: log what this notebook fits into an experiment; `%track` shows it; `%track stop` ends it."""
+"""`%track NAME`: begin a run in an experiment and log what this notebook fits; `%track` shows it; `%track stop` ends it.
+
+Saying `%track NAME` again ends that run and begins the next.
+"""
 
 from __future__ import annotations
 
@@ -106,9 +109,12 @@ def start(mlflow: Any, shell: Any, name: str, group: str | None) -> Card:
         "shared with": group or "nobody",
         "logged by itself": ", ".join(logged) or "nothing: no supported library is installed",
     }
-    if run_id := os.environ.get(names.RUN_ID):
-        with mended(mlflow):
+    # One run from here on, so that what the notebook logs by hand and what its fits log stand together.
+    with mended(mlflow):
+        if run_id := os.environ.get(names.RUN_ID):
             lines["run"] = begin_job_run(mlflow, run_id, experiment.experiment_id)
+        else:
+            lines["run"] = str(mlflow.start_run().info.run_name)
     return Card("Tracking is on", lines, link_to(experiment.experiment_id), "Open in MLflow")
 
 
