@@ -95,8 +95,7 @@ def create_app(core: Core, areas: tuple[str, ...] = AREAS) -> FastAPI:
     app.include_router(router, prefix=names.CORE_PREFIX)
     for area in app.state.areas:
         app.include_router(area.router, prefix=names.CORE_PREFIX + names.API)
-        if (root := getattr(area, "root", None)) is not None:  # routes outside the API, below /services/core
-            app.include_router(root, prefix=names.CORE_PREFIX)
+        app.include_router(area.root, prefix=names.CORE_PREFIX)
     return app
 
 

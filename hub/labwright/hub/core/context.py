@@ -61,7 +61,8 @@ class Core:
 class Area(Protocol):
     """One part of core: `build(core)` of its package returns it."""
 
-    router: APIRouter  # mounted under /services/core/api/v1 unless it says otherwise
+    router: APIRouter  # mounted under /services/core/api/v1
+    root: APIRouter  # pages, proxies and protocols beside the API: mounted under /services/core
 
     async def start(self) -> None:
         """Begin background work; the database is migrated by now."""
