@@ -1,17 +1,56 @@
-"""What holds for every test: markers that this machine cannot serve are skipped."""
+"""What holds for every test: the order, what is shared by all, and markers that this machine cannot serve."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from workbench import running_workbench`
 
+from postgresql import PostgreSQL, running_postgresql
+from workbench import RunningWorkbench, reachable_folder, running_workbench
+
+# Fixtures that start processes or a service: what uses none of them is quick, and runs first.
+SERVICES = {"postgresql", "workplace", "warm_workplace", "service", "warehouse", "bench", "world", "workbench"}
+SERVICES |= {"launcher", "launcher_by_user", "server", "lab"}
+
+
+def pytest_configure() -> None:
+    # A polite kill cleans up like an interrupt; what an impolite one leaves is cleaned up by `processes`.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("uid") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+    items.sort(key=stage)
+
+
+def stage(item: pytest.Item) -> tuple[int, str, bool]:
+    """Pure tests, then services area by area, each with its slow ones last, then browsers."""
+    area = item.path.parent.name
+    if item.get_closest_marker("browser"):
+        return 2, area, False
+    if SERVICES.isdisjoint(getattr(item, "fixturenames", ())):
+        return 0, "", item.get_closest_marker("slow") is not None
+    return 1, area, item.get_closest_marker("slow") is not None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL; ask it for a new database."""
+    with running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def workbench() -> Iterator[RunningWorkbench]:
+    """One whole workbench that all tests share: each uses people of its own and leaves none of their processes."""
+    with reachable_folder() as folder, running_workbench(folder / "home") as running:
+        yield running
