@@ -19,7 +19,7 @@ async def test_while_mlflow_starts_the_door_says_so(bench: Any, tmp_path: Path) 
     area = TrackingArea(replace(bench.core, settings=elsewhere))
     app: FastAPI = create_service("test", "/services/core", None)  # type: ignore[arg-type]
     app.state.resolver = bench.resolver
-    app.include_router(area.root_router, prefix="/services/core")
+    app.include_router(area.root, prefix="/services/core")
     token = bench.resolver.add("alice")
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
