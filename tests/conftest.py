@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from workbench import running_workbench`
@@ -18,6 +19,11 @@ from workbench import RunningWorkbench, reachable_folder, running_workbench
 # Fixtures that start processes or a service: what uses none of them is quick, and runs first.
 SERVICES = {"postgresql", "workplace", "warm_workplace", "service", "warehouse", "bench", "world", "workbench"}
 SERVICES |= {"launcher", "launcher_by_user", "server", "lab"}
+
+
+# The same examples every time, however slow the machine is.
+hypothesis.settings.register_profile("labwright", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("labwright")
 
 
 def pytest_configure() -> None:
