@@ -96,6 +96,7 @@ def test_a_server_starts_and_survives_hub_proxy_and_launcher(workbench: RunningW
     environ = server_environment(workbench, "admin")
     assert environ[names.PROFILE] == "small"
     assert environ["OMP_NUM_THREADS"] == "1"
+    assert environ["DO_NOT_TRACK"] == environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environ[names.DATA_URL] == workbench.settings.data_url
     started = admin.server()["started"]
     lab = "/user/admin/lab"

@@ -66,7 +66,7 @@ def kernel(bench: Any, token: str, folder: Path, *arguments: str, **extra: str) 
     script = folder / "cells.py"
     script.write_text(NOTEBOOK)
     argv = [sys.executable, str(script), *arguments]
-    done = subprocess.run(argv, env=environ, cwd=folder, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(argv, env=environ, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     assert token not in done.stdout + done.stderr
