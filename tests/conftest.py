@@ -17,7 +17,7 @@ from postgresql import PostgreSQL, running_postgresql
 from workbench import RunningWorkbench, reachable_folder, running_workbench
 
 # Fixtures that start processes or a service: what uses none of them is quick, and runs first.
-SERVICES = {"postgresql", "workplace", "warm_workplace", "service", "warehouse", "bench", "world", "workbench"}
+SERVICES = {"postgresql", "workplace", "warm_workplace", "service", "warehouse", "bench", "world"}
 SERVICES |= {"launcher", "launcher_by_user", "server", "lab"}
 
 
@@ -39,13 +39,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def stage(item: pytest.Item) -> tuple[int, str, bool]:
-    """Pure tests, then services area by area, each with its slow ones last, then browsers."""
-    area = item.path.parent.name
+    """Pure tests, then services area by area with the slow ones last, then the whole workbench, then browsers."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    area, slow = item.path.parent.name, item.get_closest_marker("slow") is not None
     if item.get_closest_marker("browser"):
-        return 2, area, False
-    if SERVICES.isdisjoint(getattr(item, "fixturenames", ())):
-        return 0, "", item.get_closest_marker("slow") is not None
-    return 1, area, item.get_closest_marker("slow") is not None
+        return 3, area, slow
+    if "workbench" in fixtures:
+        return 2, area, slow
+    if fixtures & SERVICES:
+        return 1, area, slow
+    return 0, "", slow
 
 
 @pytest.fixture(scope="session")

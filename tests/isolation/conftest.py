@@ -108,14 +108,14 @@ def somebody(workbench: RunningWorkbench, name: str) -> Person:
     return person
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def erin(workbench: RunningWorkbench) -> Iterator[Person]:
     person = somebody(workbench, "erin")
     yield person
     person.browser.stop_server()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def frank(workbench: RunningWorkbench) -> Iterator[Person]:
     """Has a job with a run, a cluster, an experiment with a run and a model, and queries in the audit trail."""
     person = somebody(workbench, "frank")

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -56,12 +57,19 @@ class Route:
         return f"{self.method} {self.path}"
 
 
+def required_scope(dependant: Dependant | None) -> str | None:
+    """What `require` asks for, however deep it stands in the route's dependencies."""
+    for needed in dependant.dependencies if dependant else ():
+        found: str | None = getattr(needed.call, "required_scope", None) or required_scope(needed)
+        if found:
+            return found
+    return None
+
+
 def routes_of(app: FastAPI) -> Iterator[Route]:
     for route in iter_route_contexts(app.routes):
         assert route.path is not None
-        dependant = getattr(route, "dependant", None)
-        needed = [getattr(one.call, "required_scope", None) for one in dependant.dependencies] if dependant else []
-        scope = next((one for one in needed if one), None)
+        scope = required_scope(getattr(route, "dependant", None))
         for method in route.methods or ("WEBSOCKET",):
             yield Route(method, route.path, scope)
 
@@ -166,10 +174,7 @@ def test_each_route_needs_its_own_right(
     for route in routes:
         if route.method == "WEBSOCKET" or (route.method, route.path) in OPEN:
             continue
-        if "/dashboard/" in route.path:  # checked by hand in there
-            scope: str | None = names.SCOPE_CLUSTERS
-        else:
-            scope = route.scope
+        scope = names.SCOPE_CLUSTERS if "/dashboard/" in route.path else route.scope  # those check by hand
         if scope is None:
             wrong.append(f"{route} asks for no right")
             continue
