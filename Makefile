@@ -25,13 +25,13 @@ doctor: env ## Test every part and say what to do
 env-dev: env
 	$(SETUP) dev
 
-check: env-dev ## Lint, types and import contracts
+check: env-dev lab-check ## Lint, types and import contracts
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
 	$(DEV)/mypy hub spawner kernels magics extensions
 	PATH=$(CURDIR)/$(DEV):$$PATH $(DEV)/lint-imports
 
-test: env-dev ## Run every test that this machine can run
+test: env-dev lab lab-test ## Run every test that this machine can run
 	$(DEV)/python -m pytest
 
 bench: env-dev ## Run one benchmark: make bench NAME=startup

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import psutil
+from processes import cleaned_up_by
 
+from labwright.api import names
 from labwright.hub.settings import Settings, from_environment
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -46,7 +49,7 @@ def free_port_range(count: int = 8) -> int:
     raise AssertionError("no free ports")
 
 
-def eventually(check: Callable[[], T], *, seconds: float = 30.0, what: str = "the condition") -> T:
+def eventually(check: Callable[[], T], *, seconds: float = 120.0, what: str = "the condition") -> T:
     """The first true answer of `check`; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -74,9 +77,9 @@ class Browser:
         """Submit the spawn page."""
         form = {"profile": profile} | {f"option:{profile}:{name}": value for name, value in options.items()}
         self.http.get("/hub/spawn")
-        return self.http.post(f"/hub/spawn?_xsrf={self.xsrf}", data=form, timeout=60)
+        return self.http.post(f"/hub/spawn?_xsrf={self.xsrf}", data=form, timeout=120)
 
-    def wait_for_server(self, seconds: float = 60.0) -> None:
+    def wait_for_server(self, seconds: float = 120.0) -> None:
         eventually(lambda: self.server().get("ready"), seconds=seconds, what="the server")
 
     def server(self, server_name: str = "") -> dict[str, Any]:
@@ -142,6 +145,20 @@ class RunningWorkbench:
         eventually(lambda: self.pid_of(program) not in (0, pid), what=f"a new {program}")
         eventually(lambda: supervision.is_healthy(self.settings, program), what=f"{program}'s answer")
 
+    def server_process(self, name: str) -> psutil.Process:
+        """Somebody's running server."""
+        for process in psutil.process_iter():
+            try:
+                environ = process.environ()
+                command = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if "singleuser" not in command:
+                continue  # its kernels have the same environment
+            if environ.get("JUPYTERHUB_USER") == name and environ.get(names.CORE_URL) == self.settings.core_url:
+                return process
+        raise AssertionError(f"{name} has no server")
+
     def pid_of(self, program: str) -> int:
         """0 while it is not running."""
         from labwright.hub import supervision
@@ -149,15 +166,18 @@ class RunningWorkbench:
         return supervision.pids(self.settings).get(program, 0)
 
 
+def labwright_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from labwright.api.commands import main; main()", *arguments]
+
+
 def run_labwright(settings: Settings, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from labwright.api.commands import main; main()", *arguments]
     done = subprocess.run(
-        program,
+        labwright_command(*arguments),
         env={**os.environ, **settings.as_environment()},
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=300,
     )
     assert not check or done.returncode == 0, f"labwright {arguments}: {done.stdout}{done.stderr}"
     return done
@@ -194,11 +214,13 @@ def running_workbench(home: Path, port: int | None = None, **environ: str) -> It
     """Everything up and ready but MLflow; `environ` overrides LABWRIGHT_* (LABWRIGHT_CONFIG, LABWRIGHT_BY_USER …)."""
     settings = workbench_settings(home, port, **environ)
     running = RunningWorkbench(settings, {})
+    stop = labwright_command("down"), {**os.environ, **settings.as_environment()}
     try:
-        done = run_labwright(settings, "up", "--wait", check=False)
-        assert done.returncode == 0, done.stdout + done.stderr + last_lines(settings.logs)
-        running.passwords["admin"] = password_in(done.stdout)
-        yield running
+        with cleaned_up_by(*stop):
+            done = run_labwright(settings, "up", "--wait", check=False)
+            assert done.returncode == 0, done.stdout + done.stderr + last_lines(settings.logs)
+            running.passwords["admin"] = password_in(done.stdout)
+            yield running
     finally:
         running.close()
         run_labwright(settings, "down")

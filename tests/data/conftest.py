@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from postgresql import ordinary_user
+from processes import end_with_us
+from workbench import eventually
 
 from labwright.api import names
 from labwright.api.errors import NotAuthenticated
@@ -61,24 +62,26 @@ def settings(home: Path) -> Settings:
 def warehouse(settings: Settings) -> Iterator[Warehouse]:
     """The module as the supervisor runs it, under a user that is not root."""
     place = Warehouse(settings.warehouse_folder)
-    user: dict[str, object] = {}
+    user = ordinary_user()
     for folder in (settings.warehouse_folder, settings.lake_folder):
         folder.mkdir()
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-            user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": ()}
+        if user:
+            os.chown(folder, user["user"], user["group"])
     environment = {**os.environ, **settings.as_environment()}
     argv = [sys.executable, "-m", "labwright.hub.data.warehouse"]
-    process = subprocess.Popen(argv, env=environment, cwd="/", **user)  # type: ignore[call-overload]
-    deadline = time.monotonic() + 120
-    while not (place.ready() and (settings.lake_folder / "flights.parquet").exists()):
+    process = subprocess.Popen(argv, env=environment, cwd="/", preexec_fn=end_with_us, **user)
+
+    def ready() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield place
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+        return place.ready() and (settings.lake_folder / "flights.parquet").exists()
+
+    try:
+        eventually(ready, seconds=300, what="the warehouse")
+        yield place
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(60)
+    assert status == 0
 
 
 @dataclass
@@ -90,7 +93,10 @@ class Service:
 
     def client(self, who: str) -> httpx.Client:
         client = httpx.Client(
-            base_url=self.url + names.API, headers={"Authorization": f"Bearer token-{who}"}, trust_env=False, timeout=60
+            base_url=self.url + names.API,
+            headers={"Authorization": f"Bearer token-{who}"},
+            trust_env=False,
+            timeout=180,
         )
         self.clients.append(client)
         return client
@@ -111,15 +117,11 @@ WORKBENCH = Workbench(
 
 @pytest.fixture(scope="session")
 def service(settings: Settings, warehouse: Warehouse) -> Iterator[Service]:
-    app = create_app(settings, lambda: WORKBENCH, resolver=ResolverOfFourKnownTokens(), timeout_seconds=20)
+    app = create_app(settings, lambda: WORKBENCH, resolver=ResolverOfFourKnownTokens(), timeout_seconds=300)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert thread.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: server.started, what="the data service")
     port = server.servers[0].sockets[0].getsockname()[1]
     made = Service(f"http://127.0.0.1:{port}{names.DATA_PREFIX}", settings, app.state.gateway.workers)
     yield made

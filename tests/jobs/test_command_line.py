@@ -23,6 +23,11 @@ from .conftest import Workplace, notebook
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+@pytest.fixture
+def workplace(warm_workplace: Workplace) -> Workplace:
+    return warm_workplace
+
+
 def labwright(workplace: Workplace, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": os.environ["PATH"],
@@ -37,7 +42,7 @@ def labwright(workplace: Workplace, *words: str) -> subprocess.CompletedProcess[
         env=environment,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=180,
         check=False,
     )
 

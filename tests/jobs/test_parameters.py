@@ -137,7 +137,7 @@ def test_text_of_a_command_line_is_read_by_the_type(
         assert from_text(schema, name, text) == value
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(st.text(), st.integers(), st.lists(st.text()))
 def test_values_are_injected_as_literals_and_never_as_code(text: str, number: int, texts: list[str]) -> None:
     from papermill.translators import PythonTranslator

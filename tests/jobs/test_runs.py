@@ -14,12 +14,17 @@ from labwright.api.jobs import FINAL_STATES
 from .conftest import Workplace, job_request, wait_until
 
 
+@pytest.fixture
+def workplace(warm_workplace: Workplace) -> Workplace:
+    return warm_workplace
+
+
 def start(client: Client, request: dict[str, Any], **run: Any) -> dict[str, Any]:
     job = client.core("POST", "/jobs", json=request)
     return client.core("POST", f"/jobs/{job['id']}/runs", json={"parameters": run})
 
 
-def ended(client: Client, run: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+def ended(client: Client, run: dict[str, Any], seconds: float = 120) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         found = client.core("GET", f"/runs/{run['id']}")
         return found if found["state"] in FINAL_STATES else None
@@ -32,7 +37,7 @@ def in_state(client: Client, run: dict[str, Any], *states: str, cell: int = 0) -
         found = client.core("GET", f"/runs/{run['id']}")
         return found if found["state"] in states and found["cell"] >= cell else None
 
-    return wait_until(look, 60, what=f"run {run['id']} is {states}")
+    return wait_until(look, 120, what=f"run {run['id']} is {states}")
 
 
 def printed(notebook: dict[str, Any]) -> str:
@@ -100,13 +105,13 @@ def test_a_cancelled_run_ends_soon(alice: Client) -> None:
     run = start(alice, job_request("import time\ntime.sleep(600)"))
     in_state(alice, run, "running")
     alice.core("POST", f"/runs/{run['id']}/cancel")
-    done = ended(alice, run, 20)
+    done = ended(alice, run)
     assert (done["state"], done["reason"]) == ("cancelled", "You cancelled it.")
 
 
 def test_a_run_over_its_timeout_says_so(alice: Client) -> None:
     request = job_request("import time\ntime.sleep(600)", policy={"timeout_seconds": 2})
-    done = ended(alice, start(alice, request), 40)
+    done = ended(alice, start(alice, request))
     assert done["state"] == "timed-out"
     assert "timeout of 2 s" in done["reason"]
 
@@ -117,9 +122,9 @@ def test_a_killed_runner_gives_its_run_to_the_next(alice: Client, workplace: Wor
         "if first: time.sleep(600)\nprint('again')"
     )
     run = start(alice, job_request(source))
-    wait_until(lambda: (workplace.home("alice") / "been").exists(), 60)
-    for process in workplace.launcher.processes.values():
-        os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: (workplace.home("alice") / "been").exists())
+    for pid in workplace.launcher.alive():
+        os.kill(pid, signal.SIGKILL)
     done = ended(alice, run)
     assert (done["state"], done["attempt"]) == ("succeeded", 2)
 
@@ -137,11 +142,14 @@ def test_a_run_outlives_a_restart_of_core(alice: Client, workplace: Workplace) -
 
 def test_a_warm_runner_takes_the_next_run(alice: Client, workplace: Workplace) -> None:
     job = alice.core("POST", "/jobs", json=job_request("1 + 1"))
+    runners = []
     for number in (1, 2, 3):
         run = alice.core("POST", f"/jobs/{job['id']}/runs", json={})
         assert run["number"] == number
         assert ended(alice, run)["state"] == "succeeded"
-    assert len(workplace.launcher.processes) == 1
+        runners.append(workplace.launcher.alive())
+    assert runners[0]
+    assert runners == [runners[0]] * 3
 
 
 def test_retries_follow_a_failure(alice: Client, workplace: Workplace) -> None:

@@ -194,7 +194,7 @@ def test_a_stale_commit_is_refused_and_a_repeated_one_is_not(alice: Client, work
 
 def test_a_run_that_vanishes_again_and_again_is_lost(alice: Client, workplace: Workplace) -> None:
     run = start(alice, job_request("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"))
-    done = ended(alice, run, 90)
+    done = ended(alice, run, 180)
     assert (done["state"], done["attempt"]) == ("lost", 3)
     assert "attempt 3" in done["reason"]
     assert workplace.ledger.live == {}
@@ -204,7 +204,7 @@ def test_deleting_a_job_cancels_what_of_it_runs(alice: Client) -> None:
     run = start(alice, job_request("import time\ntime.sleep(600)"))
     in_state(alice, run, "running")
     alice.core("DELETE", f"/jobs/{run['job_id']}")
-    assert ended(alice, run, 30)["state"] == "cancelled"
+    assert ended(alice, run)["state"] == "cancelled"
     assert alice.core("GET", "/jobs")["items"] == []
 
 

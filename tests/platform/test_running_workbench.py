@@ -31,14 +31,8 @@ def ask_hub(workbench: RunningWorkbench, token: str, path: str) -> httpx.Respons
 
 def server_environment(workbench: RunningWorkbench, name: str) -> dict[str, str]:
     """The environment of somebody's running server."""
-    for process in psutil.process_iter():
-        try:
-            environ = process.environ()
-        except psutil.Error:
-            continue
-        if environ.get("JUPYTERHUB_USER") == name and environ.get(names.CORE_URL) == workbench.settings.core_url:
-            return environ
-    raise AssertionError(f"{name} has no server")
+    environ: dict[str, str] = workbench.server_process(name).environ()
+    return environ
 
 
 def test_a_wrong_password_does_not_log_in(workbench: RunningWorkbench) -> None:
@@ -102,6 +96,7 @@ def test_a_server_starts_and_survives_hub_proxy_and_launcher(workbench: RunningW
     environ = server_environment(workbench, "admin")
     assert environ[names.PROFILE] == "small"
     assert environ["OMP_NUM_THREADS"] == "1"
+    assert environ["DO_NOT_TRACK"] == environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environ[names.DATA_URL] == workbench.settings.data_url
     started = admin.server()["started"]
     lab = "/user/admin/lab"

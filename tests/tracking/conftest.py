@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from processes import end_with_us
+from workbench import eventually
 
 from labwright.api import names
 from labwright.api.errors import NotAuthenticated
@@ -29,7 +30,7 @@ from labwright.hub.usage.ledger import SqlLedger
 from labwright.spawner.profiles import Profile, QuotaRule, Workbench
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 90
+START_SECONDS = 300
 
 
 class ResolverOfKnownTokens:
@@ -62,7 +63,7 @@ class Bench:
 
     def http(self, token: str | None = None, **options: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=180, trust_env=False, **options)
 
 
 def workbench() -> Workbench:
@@ -120,7 +121,7 @@ def bench(home: Path) -> Iterator[Bench]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    wait_for(lambda: server.started, 30)
+    eventually(lambda: server.started, what="core")
     yield Bench(settings, core, resolver, f"http://127.0.0.1:{listener.getsockname()[1]}{names.CORE_PREFIX}")
     server.should_exit = True
     thread.join(20)
@@ -132,18 +133,18 @@ def mlflow(bench: Bench) -> Iterator[subprocess.Popen[bytes]]:
     environ = {"PATH": os.defpath, "HOME": str(bench.settings.home)} | bench.settings.as_environment()
     log = (bench.settings.home / "mlflow.log").open("wb")
     argv = [sys.executable, "-m", "labwright.hub.mlflow_server"]
-    process = subprocess.Popen(argv, env=environ, stdout=log, stderr=log)
+    process = subprocess.Popen(argv, env=environ, stdout=log, stderr=log, preexec_fn=end_with_us)
 
     def ready() -> bool:
         assert process.poll() is None, (bench.settings.home / "mlflow.log").read_text()
         return bench.settings.mlflow_socket.exists() and answers(bench.settings.mlflow_socket)
 
     try:
-        wait_for(ready, START_SECONDS)
+        eventually(ready, seconds=START_SECONDS, what="MLflow")
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         log.close()
 
 
@@ -153,10 +154,3 @@ def answers(path: Path) -> bool:
             return client.get("http://localhost/services/core/mlflow/health", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        threading.Event().wait(0.05)

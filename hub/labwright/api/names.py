@@ -18,6 +18,9 @@ HOME = "LABWRIGHT_HOME"
 RUNNER_TOKEN = "LABWRIGHT_RUNNER_TOKEN"  # noqa: S105 - a variable's name
 RUNNER_ID = "LABWRIGHT_RUNNER_ID"
 
+# For every process of a person: libraries that would report their use to their makers do not.
+NO_TELEMETRY = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
 CORE_PREFIX = "/services/core"
 DATA_PREFIX = "/services/data"
 API = "/api/v1"

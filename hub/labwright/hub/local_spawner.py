@@ -152,6 +152,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             names.DATA_URL: settings.data_url,
             names.PROFILE: choice.profile.slug,
             "MLFLOW_TRACKING_URI": settings.mlflow_url,
+            **names.NO_TELEMETRY,
             **dict.fromkeys(THREAD_VARIABLES, threads),
             **{f"LABWRIGHT_OPTION_{name.upper()}": value for name, value in choice.options.items()},
         }

@@ -18,6 +18,7 @@ class UsageArea:
         assert isinstance(core.ledger, SqlLedger), "core is built with SqlLedger"
         self.router: APIRouter = routes.router
         self.root: APIRouter = AdminPages(core, core.ledger).router  # pages: beside the API
+        self.root: APIRouter = AdminPages(core, core.ledger).router  # pages: outside the API, below /services/core
         self.truth = Truth(core, core.ledger)
 
     async def start(self) -> None:
