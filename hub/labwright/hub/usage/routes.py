@@ -53,7 +53,10 @@ def whose(caller: Caller, everybody: bool) -> str | None:
     if not everybody:
         return caller.name
     if not caller.admin:
-        raise Forbidden("Only an admin sees everybody.", remedy="Leave out everybody to see yours.")
+        raise Forbidden(
+            "Only an admin sees everybody.",
+            remedy="Leave out everybody to see yours, or use an admin's token from the hub's page 'Token'.",
+        )
     return None
 
 
