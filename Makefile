@@ -4,7 +4,7 @@ SETUP = @$(PYTHON) config/environments.py
 DEV = .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up down demo doctor test check bench env env-dev lab format
+.PHONY: up down demo doctor test check bench docs env env-dev lab format
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -37,6 +37,9 @@ test: env-dev lab lab-test ## Run every test that this machine can run
 bench: env-dev ## Run one benchmark: make bench NAME=startup
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=x, with x one of: $$(ls benchmarks/*.py | xargs -n1 basename -s .py | tr '\n' ' ')"; exit 2; }
 	$(DEV)/python benchmarks/$(NAME).py $(ARGS)
+
+docs: env-dev ## Write docs/reference from the code
+	$(DEV)/python docs/build_reference.py
 
 format: env-dev ## Format the code
 	$(DEV)/ruff format .

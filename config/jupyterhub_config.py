@@ -1,9 +1,10 @@
 """JupyterHub's entry. Everything stands in labwright.hub.configuration; what you set below it wins.
 
-Another login than the embedded one, for example GitHub's:
-    LABWRIGHT_AUTHENTICATOR=oauthenticator.github.GitHubOAuthenticator
-    c.GitHubOAuthenticator.client_id = ...            # OAUTH_CLIENT_SECRET comes from the environment
-    c.GitHubOAuthenticator.populate_teams_in_auth_state = True
+To change it, put your own jupyterhub_config.py beside your workbench.yaml. Another login than the embedded one:
+    c = get_config()
+    configure(c)
+    c.JupyterHub.authenticator_class = "github"  # docs/how-to/admin.md has the rest
+A service sees nothing of your shell's environment, so a client's secret comes from a file.
 """
 
 from labwright.hub.configuration import configure

@@ -1,7 +1,7 @@
 """Write docs/reference/ from the code: configuration, API, magics and command line.
 
-make docs            # writes the pages
-make docs CHECK=1    # fails when a page is not what the code says
+make docs                                # writes the pages
+python docs/build_reference.py --check   # fails when a page is not what the code says
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +99,21 @@ def magics_page() -> str:
     shell = InteractiveShell.instance()
     load_ipython_extension(shell)
     lines = ["# Magics\n", "Loaded in every kernel; `%name --help` prints what stands here.", ""]
-    for name, (_module, kinds) in sorted(MAGICS.items()):
+    for name, (module, kinds) in sorted(MAGICS.items()):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            if "line" in kinds:
-                shell.run_line_magic(name, "--help")
-            else:
-                shell.run_cell_magic(name, "--help", "")
-        lines += [f"## `{'%' if 'line' in kinds else '%%'}{name}`\n", "```text", out.getvalue().strip(), "```", ""]
+            for line in ("--help", *(f"{verb} --help" for verb in verbs_of(module))):
+                shell.run_line_magic(name, line)
+                print()
+        title = " and ".join(f"`{'%' * (1 + (kind == 'cell'))}{name}`" for kind in kinds)
+        lines += [f"## {title}\n", "```text", out.getvalue().strip(), "```", ""]
     return "\n".join(lines)
+
+
+def verbs_of(module: str) -> Sequence[str]:
+    """The words that a magic's line begins with, such as `start` of `%cluster start`."""
+    verbs: Sequence[str] = getattr(importlib.import_module(module), "VERBS", ())
+    return verbs
 
 
 def command_line_page() -> str:
@@ -113,18 +121,20 @@ def command_line_page() -> str:
     from labwright.api.commands import main
 
     lines = ["# Command line\n"]
-    visit(main, "labwright", lines)
+    visit(main, "labwright", None, lines)
     return "\n".join(lines)
 
 
-def visit(command: click.Command, path: str, lines: list[str]) -> None:
-    context = click.Context(command, info_name=path, max_content_width=100)
-    lines += [f"## `{path}`\n", "```text", command.get_help(context), "```", ""]
+def visit(command: click.Command, name: str, parent: click.Context | None, lines: list[str]) -> None:
+    """Its help and that of its verbs, as on a terminal of 100 columns."""
+    settings = {"terminal_width": 100, **command.context_settings}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
+    lines += [f"## `{context.command_path}`\n", "```text", command.get_help(context), "```", ""]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None:
-                visit(child, f"{path} {name}", lines)
+                visit(child, name, context, lines)
 
 
 PAGES = {
@@ -137,6 +147,7 @@ PAGES = {
 
 def main() -> None:
     check = "--check" in sys.argv
+    os.environ["COLUMNS"] = "100"  # argparse wraps its help to the terminal, which is not the code's
     REFERENCE.mkdir(parents=True, exist_ok=True)
     stale = []
     for name, build in PAGES.items():

@@ -17,7 +17,7 @@ from labwright.hub.core.schema import metadata
 from labwright.hub.database import Database
 from labwright.hub.usage.clock import read_steady
 from labwright.hub.usage.ledger import SqlLedger
-from labwright.spawner.profiles import QuotaRule, Workbench
+from labwright.spawner.profiles import Budget, QuotaRule, Workbench
 
 
 def request(key: str = "server:alice/", user: str = "alice", **changes: Any) -> ReservationRequest:
@@ -141,6 +141,23 @@ def test_an_empty_budget_refuses_what_costs_and_the_next_month_starts_anew(
     with database.write() as connection:
         ledger.release(connection, "dear", now=clock.now())
     clock.pass_(days=25)
+    reserve(database, ledger, clock, key="more", ask={"cpu": 0})
+
+
+@pytest.mark.parametrize(("per", "hours_left"), [("day", 12), ("week", 12 + 5 * 24), ("month", 12 + 21 * 24)])
+def test_a_budget_begins_anew_with_its_day_week_or_month(
+    database: Database, ledger: SqlLedger, clock: Any, bench: Any, per: str, hours_left: int
+) -> None:
+    rule = QuotaRule(user="default", budget=Budget(10, per))
+    bench.file = Workbench(profiles=bench.file.profiles, quotas=(rule,))
+    reserve(database, ledger, clock, key="dear", ttl_seconds=86400, ask={"price_per_hour": 20})
+    clock.pass_(hours=1)
+    with database.write() as connection:
+        ledger.release(connection, "dear", now=clock.now())
+    clock.pass_(minutes=60 * (hours_left - 1) - 1)  # a Tuesday at noon so far: the last minute before it begins anew
+    with pytest.raises(QuotaExceeded, match="budget"):
+        reserve(database, ledger, clock, key="more", ask={"cpu": 0})
+    clock.pass_(minutes=1)
     reserve(database, ledger, clock, key="more", ask={"cpu": 0})
 
 

@@ -1,6 +1,6 @@
 """How people log in to an embedded workbench: names and generated passwords from `people.json`.
 
-Production uses OAuthenticator instead (`LABWRIGHT_AUTHENTICATOR`, see docs). Groups are the authenticator's in both:
+Production uses OAuthenticator instead (docs/how-to/admin.md). Groups are the authenticator's in both:
 the hub takes them over at login, and at once when `labwright people` tells it to look again.
 """
 

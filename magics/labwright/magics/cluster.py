@@ -54,7 +54,7 @@ def parser() -> LineParser:
     verbs = top.add_subparsers(dest="verb", metavar="list|start|scale|stop|use", parser_class=LineParser)
 
     def verb(name: str, help: str) -> argparse.ArgumentParser:
-        one = verbs.add_parser(name, help=help, description=help, add_help=False)
+        one = verbs.add_parser(name, help=help, description=help.replace("%%", "%"), add_help=False)
         one.add_argument("-h", "--help", action=_Help, help="show this text")
         return one
 

@@ -26,7 +26,7 @@ class LineParser(argparse.ArgumentParser):
     """argparse for the line of a magic: errors are ours, nothing exits."""
 
     def error(self, message: str) -> NoReturn:
-        raise InvalidRequest(f"%{self.prog}: {message}.", remedy=f"See %{self.prog.split()[0]} --help.")
+        raise InvalidRequest(f"{self.prog}: {message}.", remedy=f"See {self.prog.split()[0]} --help.")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise HelpShown

@@ -36,7 +36,7 @@ VERBS = ("list", "show", "run", "runs", "cancel", "pause", "resume", "delete", "
 
 def parser() -> LineParser:
     made = LineParser(
-        prog="jobs",
+        prog="%jobs",
         description="Your jobs. JOB is a name, an id, or a number of the list; RUN an id, JOB#3, or JOB for its last.",
     )
     verbs = made.add_subparsers(dest="verb", metavar="|".join(VERBS))
@@ -48,17 +48,19 @@ def parser() -> LineParser:
         "resume": "let its schedule go on",
         "delete": "delete a job and stop what of it runs",
     }.items():
-        verbs.add_parser(verb, help=text).add_argument("job")
-    run = verbs.add_parser("run", help="run a job now")
+        verbs.add_parser(verb, help=text, description=text).add_argument("job")
+    run = verbs.add_parser("run", help="run a job now", description="run a job now")
     run.add_argument("job")
-    run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="changed for this run"
+    )
     run.add_argument("--wait", action="store_true", help="follow it to its end")
     for verb, text in {
         "cancel": "stop a run",
         "log": "what its kernel printed outside of its cells",
         "open": "save its output notebook in your home",
     }.items():
-        verbs.add_parser(verb, help=text).add_argument("run")
+        verbs.add_parser(verb, help=text, description=text).add_argument("run")
     return made
 
 

@@ -24,14 +24,21 @@ OVERLAPS, MISFIRES = ("skip", "queue", "cancel-old"), ("skip", "once", "all")
 
 def parser() -> LineParser:
     made = LineParser(
-        prog="schedule",
+        prog="%schedule",
         description="Make a job of a notebook, as it was last saved: run it now, or every so often.",
         epilog="Without options: a form made of the notebook's parameters.",
     )
     made.add_argument("notebook", nargs="?", help="a path in your home; this notebook by default")
     made.add_argument("--cron", help="minute hour day month weekday, for example '0 6 * * *'")
     made.add_argument("--zone", default="UTC", help="the schedule's time zone, for example Europe/Berlin")
-    made.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+    made.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter; any number of times",
+    )
     made.add_argument("--name", help="the job's name; the file's by default")
     made.add_argument("--profile", default="small", help="the size it runs on")
     made.add_argument("--group", help="the group that is billed; yourself by default")

@@ -59,6 +59,8 @@ class Entry(BaseModel):
 
 
 class TolerationEntry(Entry):
+    """A toleration of the pod, on Kubernetes."""
+
     key: str
     operator: Literal["Exists", "Equal"] = "Exists"
     value: str | None = None
@@ -68,75 +70,83 @@ class TolerationEntry(Entry):
 class ProfileEntry(Entry):
     """A size of server, run or cluster worker."""
 
-    slug: Slug
-    name: str = Field(min_length=1, max_length=60)
-    description: str = ""
+    slug: Slug = Field(description="What API, command line and notebooks call it.")
+    name: str = Field(min_length=1, max_length=60, description="The title of its card.")
+    description: str = Field(default="", description="A line under the title.")
     cpu: float = Field(gt=0, le=1024, description="Cores; 0.5 is half of one.")
     memory: Size = Field(description="Like 512M, 2G.")
     gpu: dict[str, Annotated[int, Field(ge=1)]] = Field(default={}, description="Resource name to count.")
     image: str = Field(min_length=1, description="Short name from `images`, or a full reference.")
-    price_per_hour: float = Field(ge=0)
-    groups: list[str] = Field(default=["everyone"], min_length=1)
+    price_per_hour: float = Field(ge=0, description="In `currency`; what usage and budgets count.")
+    groups: list[str] = Field(default=["everyone"], min_length=1, description="Who may choose it.")
     options: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
         default={}, description="What people may choose: allowed values, the first is the default."
     )
-    node_selector: dict[str, str] = {}
-    tolerations: list[TolerationEntry] = []
+    node_selector: dict[str, str] = Field(default={}, description="For Kubernetes.")
+    tolerations: list[TolerationEntry] = Field(default=[], description="For Kubernetes.")
 
 
 class BudgetEntry(Entry):
-    amount: float = Field(ge=0)
-    per: Literal["day", "week", "month"] = "month"
+    """How much may be spent."""
+
+    amount: float = Field(ge=0, description="In `currency`.")
+    per: Literal["day", "week", "month"] = Field(default="month", description="Begins anew with each, in UTC.")
 
 
 class QuotaEntry(Entry):
     """Limits of a group, a user, or (`user: default`) of every user without a rule of their own."""
 
-    group: str | None = None
-    user: str | None = None
-    servers: int | None = Field(default=None, ge=0)
-    runs: int | None = Field(default=None, ge=0)
-    clusters: int | None = Field(default=None, ge=0)
-    cpu: float | None = Field(default=None, ge=0)
-    memory: Size | None = None
-    gpu: int | None = Field(default=None, ge=0)
-    budget: BudgetEntry | None = None
+    group: str | None = Field(default=None, description="A group whose members share the limits; or `user`.")
+    user: str | None = Field(default=None, description="One user, or `default`; or `group`.")
+    servers: int | None = Field(default=None, ge=0, description="Most servers at a time.")
+    runs: int | None = Field(default=None, ge=0, description="Most runs at a time.")
+    clusters: int | None = Field(default=None, ge=0, description="Most clusters at a time.")
+    cpu: float | None = Field(default=None, ge=0, description="Most cores at a time, of all that runs.")
+    memory: Size | None = Field(default=None, description="Most memory at a time, of all that runs.")
+    gpu: int | None = Field(default=None, ge=0, description="Most GPUs at a time, of all that runs.")
+    budget: BudgetEntry | None = Field(default=None, description="Most cost in a day, week or month.")
 
 
 class IdleEntry(Entry):
     """After how long without work things stop."""
 
-    server: Duration = 3600
-    gpu: Duration = 1200
-    cluster: Duration = 1800
+    server: Duration = Field(default=3600, description="A server, like 90s, 20m or 1h.")
+    gpu: Duration = Field(default=1200, description="A server with a GPU.")
+    cluster: Duration = Field(default=1800, description="A cluster.")
 
 
 class ConnectionEntry(Entry):
-    name: Slug
-    driver: str = Field(min_length=1, examples=["postgresql", "duckdb"])
-    description: str = ""
-    options: dict[str, str] = {}
+    """A source of data; nobody may read it without a grant."""
+
+    name: Slug = Field(description="What `%%sql` and the Data panel call it.")
+    driver: str = Field(min_length=1, examples=["postgresql", "duckdb"], description="Such as postgresql, duckdb.")
+    description: str = Field(default="", description="A line for people.")
+    options: dict[str, str] = Field(default={}, description="The driver's options; never a credential.")
     secret: str | None = Field(default=None, pattern=_SECRET, description="A reference: file:/path or env:NAME.")
 
 
 class GrantEntry(Entry):
-    group: str
-    connection: str
-    schemas: list[str] = ["*"]
-    tables: list[str] = ["*"]
+    """What a group may read in a connection."""
+
+    group: str = Field(description="A group, or `everyone`.")
+    connection: str = Field(description="The name of a connection.")
+    schemas: list[str] = Field(default=["*"], description="Patterns with * and ?.")
+    tables: list[str] = Field(default=["*"], description="Patterns with * and ?.")
 
 
 class WorkbenchFile(Entry):
     """Labwright's one file for the admin."""
 
-    profiles: list[ProfileEntry] = Field(min_length=1)
-    quotas: list[QuotaEntry] = []
-    idle: IdleEntry = IdleEntry()
-    currency: str = Field(default="EUR", pattern="^[A-Z]{3}$")
-    images: dict[str, str] = {}
-    connections: list[ConnectionEntry] = []
-    grants: list[GrantEntry] = []
-    groups: dict[str, list[Literal["developer", "ai-admin", "cloud-admin"]]] = {}
+    profiles: list[ProfileEntry] = Field(min_length=1, description="The cards of the spawn page, in this order.")
+    quotas: list[QuotaEntry] = Field(default=[], description="How much people and groups may hold and spend.")
+    idle: IdleEntry = Field(default=IdleEntry(), description="When what nobody uses is stopped.")
+    currency: str = Field(default="EUR", pattern="^[A-Z]{3}$", description="Of all prices.")
+    images: dict[str, str] = Field(default={}, description="Short name to full reference, for Kubernetes.")
+    connections: list[ConnectionEntry] = Field(default=[], description="Sources of data.")
+    grants: list[GrantEntry] = Field(default=[], description="Who may read which of them.")
+    groups: dict[str, list[Literal["developer", "ai-admin", "cloud-admin"]]] = Field(
+        default={}, description="Group to roles."
+    )
 
 
 def json_schema() -> dict[str, Any]:

@@ -33,7 +33,7 @@ def list_() -> None:
 def test(name: str) -> None:
     """Ask a connection for its tables; exits 1 when it does not answer."""
     tables = Client.from_environment().data("GET", f"/connections/{name}/catalog", params={"fresh": "true"})["tables"]
-    click.echo(f"{name} answers; {len(tables)} tables that you may read.")
+    click.echo(f"{name} answers; {len(tables)} table{'' if len(tables) == 1 else 's'} that you may read.")
 
 
 @connections.command()

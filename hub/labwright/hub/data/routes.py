@@ -65,6 +65,7 @@ async def events(
 
 @router.get("/connections")
 async def list_connections(service: Service, caller: DataCaller) -> ConnectionPage:
+    """All connections with their state, and whether the caller may read them."""
     definitions = await run_in_threadpool(service.store.connections)
     return ConnectionPage(items=await asyncio.gather(*(_shown(service, item, caller) for item in definitions)))
 
@@ -126,6 +127,7 @@ async def try_connection(ask: ConnectionRequest, service: Service, caller: Admin
 
 @router.delete("/connections/{name}", status_code=204)
 async def remove_connection(name: str, service: Service, caller: AdminCaller) -> Response:
+    """Remove a connection and its grants; not one of workbench.yaml."""
     await run_in_threadpool(service.store.remove, name, caller.name)
     await service.workers.forget(name)
     return Response(status_code=204)
@@ -164,6 +166,7 @@ async def all_columns(name: str, service: Service, caller: DataCaller) -> list[T
 
 @router.get("/connections/{name}/tables/{schema}/{table}")
 async def columns(name: str, schema: str, table: str, service: Service, caller: DataCaller) -> TableColumns:
+    """The columns of one table."""
     definition, grants = await _granted(service, name, caller)
     return views.columns_of(await service.workers.catalog(definition), grants, schema, table)
 
@@ -231,6 +234,7 @@ def put_grant(grant: Grant, service: Service, caller: AdminCaller) -> Grant:
 
 @router.delete("/grants", status_code=204)
 def remove_grant(group: str, connection: str, service: Service, caller: AdminCaller) -> Response:
+    """Take a group's grant on a connection away."""
     service.store.remove_grant(group, connection, caller.name)
     return Response(status_code=204)
 

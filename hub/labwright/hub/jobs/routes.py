@@ -92,21 +92,25 @@ def list_jobs(
 
 @router.get("/jobs/{job_id}")
 def get_job(job_id: str, jobs: JobsService, caller: JobsCaller) -> Job:
+    """One job with its schedule, parameters and next firings."""
     return jobs.get(job_id, caller)
 
 
 @router.patch("/jobs/{job_id}")
 def update_job(job_id: str, ask: JobUpdate, jobs: JobsService, caller: JobsCaller) -> Job:
+    """Change what is given; the rest stays."""
     return jobs.update(job_id, ask, caller)
 
 
 @router.delete("/jobs/{job_id}", status_code=204)
 def delete_job(job_id: str, jobs: JobsService, caller: JobsCaller) -> None:
+    """Delete a job and stop what of it runs. Its runs can still be read by their ids."""
     jobs.delete(job_id, caller)
 
 
 @router.post("/jobs/{job_id}/runs", status_code=201)
 def create_run(job_id: str, ask: RunRequest, jobs: JobsService, caller: JobsCaller) -> Run:
+    """Run a job now, with other values for some parameters if given."""
     return jobs.run(job_id, ask, caller)
 
 
@@ -125,11 +129,13 @@ def list_runs(
 
 @router.get("/runs/{run_id}")
 def get_run(run_id: str, jobs: JobsService, caller: JobsCaller) -> Run:
+    """One run: state, cell, cost, error."""
     return jobs.get_run(run_id, caller)
 
 
 @router.post("/runs/{run_id}/cancel")
 def cancel_run(run_id: str, jobs: JobsService, caller: JobsCaller) -> Run:
+    """Stop a run; the answer is its state now."""
     return jobs.cancel(run_id, caller)
 
 
@@ -147,6 +153,7 @@ def run_source(run_id: str, jobs: JobsService, caller: JobsCaller) -> dict[str, 
 
 @router.get("/runs/{run_id}/log", response_class=PlainTextResponse)
 def run_log(run_id: str, jobs: JobsService, caller: JobsCaller) -> str:
+    """What the kernel printed outside of its cells."""
     return jobs.log(run_id, caller)
 
 

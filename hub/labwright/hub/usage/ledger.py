@@ -27,10 +27,10 @@ from labwright.hub.usage.clock import Steady, insert_once, read_steady, settle_c
 from labwright.hub.usage.limits import (
     COUNTED,
     account_of,
+    budget_began,
     judge,
     limits_of,
     may_be_billed,
-    month_of,
     quota_of,
     rule_for,
 )
@@ -234,8 +234,8 @@ class SqlLedger:
         return used
 
     def _spent(self, connection: sa.Connection, account: str, now: datetime) -> float:
-        """The account's cost in the month that `now` is in."""
-        since = month_of(now)
+        """The account's cost in the day, week or month of its budget."""
+        since = budget_began(self._workbench(), account, now)
         query = sa.select(sa.func.sum(hours_within(since, now, now) * columns.price_per_hour)).where(
             columns.account == account, sa.or_(columns.ended.is_(None), columns.ended > since)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from labwright.api.usage import Ask, Quota, QuotaLine, ReservationKind
 from labwright.spawner.profiles import QuotaRule, Workbench
@@ -82,6 +82,20 @@ def quota_of(account: str, used: dict[str, float], spent: float, limits: dict[st
         for resource, limit in limits.items()
     ]
     return Quota(account=account, lines=lines)
+
+
+def budget_began(workbench: Workbench, account: str, now: datetime) -> datetime:
+    """When the day, week (from Monday) or month of the account's budget began, UTC; the month without a budget."""
+    rule = rule_for(workbench, account)
+    per = rule.budget.per if rule and rule.budget else "month"
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match per:
+        case "day":
+            return today
+        case "week":
+            return today - timedelta(days=today.weekday())
+        case _:
+            return month_of(now)
 
 
 def month_of(now: datetime) -> datetime:

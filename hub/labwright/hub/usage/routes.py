@@ -53,12 +53,16 @@ def whose(caller: Caller, everybody: bool) -> str | None:
     if not everybody:
         return caller.name
     if not caller.admin:
-        raise Forbidden("Only an admin sees everybody.", remedy="Leave out everybody to see yours.")
+        raise Forbidden(
+            "Only an admin sees everybody.",
+            remedy="Leave out everybody to see yours, or use an admin's token from the hub's page 'Token'.",
+        )
     return None
 
 
 @router.get("/me")
 def get_me(caller: UsageCaller, core: CoreParts, ledger: TheLedger) -> Me:
+    """Who the caller is: groups, quota, profiles, and what runs."""
     workbench, now = core.workbench(), core.now()
     with core.database.read() as connection:
         return people.me(
@@ -68,6 +72,7 @@ def get_me(caller: UsageCaller, core: CoreParts, ledger: TheLedger) -> Me:
 
 @router.get("/profiles")
 def get_profiles(caller: UsageCaller, core: CoreParts, ledger: TheLedger) -> list[ProfileCard]:
+    """The profiles that the caller may choose, and which of them fit the quota now."""
     workbench, now = core.workbench(), core.now()
     with core.database.read() as connection:
         return people.profile_cards(ledger, connection, workbench, user=caller.name, groups=caller.groups, now=now)
@@ -117,6 +122,7 @@ def reserve(ask: ReservationRequest, caller: LedgerCaller, core: CoreParts, ledg
 
 @router.post("/ledger/renew", status_code=204)
 def renew(renewal: Renewal, caller: LedgerCaller, core: CoreParts, ledger: TheLedger) -> None:
+    """Say that what was reserved is still in use."""
     with core.database.write() as connection:
         ledger.renew(connection, renewal.key, ttl_seconds=renewal.ttl_seconds, now=core.now())
 
@@ -178,6 +184,7 @@ def get_usage(
     until: Moment = None,
     everybody: Everybody = False,
 ) -> UsageReport:
+    """Hours and cost of this month, or between two moments; `everybody` is for admins."""
     return usage_report(core, ledger, whose(caller, everybody), since, until)
 
 
@@ -190,6 +197,7 @@ def get_usage_csv(
     until: Moment = None,
     everybody: Everybody = False,
 ) -> Response:
+    """The same as comma-separated values."""
     return csv_response(usage_report(core, ledger, whose(caller, everybody), since, until))
 
 
