@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
+from labwright.kernels.client import ForkServer
+from labwright.kernels.engine import ForkServerEngine
+from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome, parameterise
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
-from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome, parameterise
 
 
 def make_notebook(*sources: str, kernel_name: str = "python3") -> NotebookNode:
     """A notebook of code cells; a source that starts with '# ' and a capital is a markdown title."""
-    cells = [new_markdown_cell(source) if source.startswith("# T") else new_code_cell(source) for source in sources]
+    cells = [
+        new_markdown_cell(source) if source.startswith("# T") else new_code_cell(source) for source in sources
+    ]
     notebook = new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": kernel_name, "display_name": "Python 3", "language": "python"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -55,9 +58,24 @@ class Run:
         )
 
 
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """A fork server of the tests' own; its log is printed when a test fails to start it."""
+    server = ForkServer(tmp_path_factory.mktemp("forks") / "server", idle_seconds=60)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def fork_server_engine(fork_server: ForkServer) -> ForkServerEngine:
+    return ForkServerEngine(fork_server)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    def make(engine: NotebookEngine, *sources: str, parameters: dict | None = None, **settings: object) -> Run:
+    def make(
+        engine: NotebookEngine, *sources: str, parameters: dict | None = None, **settings: object
+    ) -> Run:
         notebook = parameterise(make_notebook(*sources), parameters or {})
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         execution = Execution(notebook, tmp_path / "out.ipynb", tmp_path, environment)

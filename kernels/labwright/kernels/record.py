@@ -1,0 +1,112 @@
+"""The output notebook of a run: papermill's bookkeeping, serialised once per cell and written durably.
+
+The text is the one that `nbformat.writes` makes, byte for byte; but a cell that did not change is not
+serialised again, so that writing after each cell costs what that cell costs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labwright.kernels.execution import CellProgress
+from labwright.kernels.notebooks import write_durably
+from nbformat import NotebookNode
+from nbformat.v4.rwbase import split_lines
+from papermill.engines import NotebookExecutionManager
+
+encoder = json.JSONEncoder(
+    ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "), check_circular=False
+)
+TRANSIENT = ("orig_nbformat", "orig_nbformat_minor", "signature")
+
+
+def serialise_cell(cell: NotebookNode) -> str:
+    """The cell as it stands in the file, indented by the two levels that it is nested in."""
+    wrapper = NotebookNode(cells=[copy_shallowly(cell)])
+    flat = split_lines(wrapper).cells[0]
+    flat["metadata"].pop("trusted", None)
+    return encoder.encode(flat).replace("\n", "\n  ")
+
+
+def copy_shallowly(node: Any) -> Any:
+    """A copy of the containers; the (immutable) strings are shared, however large."""
+    if isinstance(node, dict):
+        return NotebookNode((key, copy_shallowly(value)) for key, value in node.items())
+    if isinstance(node, list):
+        return [copy_shallowly(item) for item in node]
+    return node
+
+
+class Record(NotebookExecutionManager):  # type: ignore[misc]
+    """Papermill's record of a run, for engines that execute without papermill's own client."""
+
+    def __init__(
+        self, notebook: NotebookNode, output_path: Path | None, on_cell: Callable[[CellProgress], None]
+    ) -> None:
+        super().__init__(notebook, output_path=output_path, progress_bar=False)
+        self.on_cell = on_cell
+        self.texts: dict[int, str] = {}
+        self.running: int | None = None
+
+    def touch(self, index: int) -> None:
+        """Cell `index` has changed since it was written."""
+        self.texts.pop(index, None)
+
+    def save(self, **_: object) -> None:
+        if self.output_path:
+            write_durably(self.serialise(), self.output_path)
+        self.last_save_time = self.now()
+
+    def save_progress(self) -> None:
+        """Write what a long cell has shown so far."""
+        if self.running is not None:
+            self.touch(self.running)
+            self.save()
+            self.touch(self.running)
+
+    def serialise(self) -> str:
+        cells = self.nb.cells
+        for index in range(len(cells)):
+            if index not in self.texts:
+                self.texts[index] = serialise_cell(cells[index])
+        body = ",\n  ".join(self.texts[index] for index in range(len(cells)))
+        rest = {key: value for key, value in self.nb.items() if key != "cells"}
+        rest["metadata"] = {k: v for k, v in self.nb.metadata.items() if k not in TRANSIENT}
+        tail = encoder.encode(rest)
+        listed = f"[\n  {body}\n ]" if cells else "[]"
+        return f'{{\n "cells": {listed},\n {tail[3:]}'
+
+    # -- what papermill calls -------------------------------------------------------------------------
+
+    def autosave_cell(self, **_: object) -> None:
+        """Not by message: the engine saves the progress of long cells by the clock."""
+
+    def cell_start(self, cell: NotebookNode, cell_index: int, **_: object) -> None:
+        self.running = cell_index
+        self.touch(cell_index)
+        quiet, self.output_path = self.output_path, None
+        try:
+            # Most cells end before anybody could read that they run: the engine writes for those that do not.
+            super().cell_start(cell, cell_index)
+        finally:
+            self.output_path = quiet
+        self.on_cell(CellProgress(cell_index, len(self.nb.cells), cell, "started"))
+
+    def cell_complete(self, cell: NotebookNode, cell_index: int, **_: object) -> None:
+        self.touch(cell_index)
+        self.running = None
+        super().cell_complete(cell, cell_index)
+        self.on_cell(CellProgress(cell_index, len(self.nb.cells), cell, "finished"))
+
+    def notebook_complete(self, **_: object) -> None:
+        for index, cell in enumerate(self.nb.cells):
+            if cell.metadata.papermill["status"] != self.COMPLETED:
+                self.touch(index)
+        super().notebook_complete()
+
+    def start_over(self) -> None:
+        """Cells have come or gone: nothing that was serialised can be used again."""
+        self.texts.clear()
