@@ -52,10 +52,13 @@ class Outputs:
         self.outputs_left = MOST_OUTPUTS
         self.cut = False
         self.reply: Message | None = None
+        # Whoever logs output wants it message by message.
+        self.join = not (self.client.log_output or self.client.stdout_file or self.client.stderr_file)
 
     def begin(self, cell: NotebookNode) -> None:
         """As nbclient does before it sends a cell."""
-        cell["metadata"]["execution"] = {}
+        if self.client.record_timing:
+            cell["metadata"]["execution"] = {}
         cell.outputs = []
         self.client.code_cells_executed += 1
         self.client.clear_before_next_output = False
@@ -66,11 +69,12 @@ class Outputs:
         message = as_iopub(frame)
         if frame["type"] == "execute_reply":
             self.reply = frame["content"]
-            cell["metadata"]["execution"]["shell.execute_reply"] = timestamp(message)
+            if self.client.record_timing:
+                cell["metadata"]["execution"]["shell.execute_reply"] = timestamp(message)
             return False
         if frame["type"] in SHOWN and not self.afford(size, cell):
             return False
-        if frame["type"] == "stream" and self.joined(message, cell):
+        if self.join and frame["type"] == "stream" and self.joined(message, cell):
             return False
         self.touch_displays(message)
         try:

@@ -62,6 +62,7 @@ class ForkServerEngine:
         try:
             run.execute()
         finally:
+            record.notebook_complete()
             run.end()
         error = find_error(notebook)
         if error is not None:
@@ -92,6 +93,17 @@ class Run:
         self.stopped_for: str | None = None
         self.problem: str | None = None
         self.died = False
+        self.cell_timeout: float | None = None
+        self.interrupt_late_cells = False
+        self.cell_deadline: float | None = None
+        self.late_cell: NotebookNode | None = None
+        self.save_at: float | None = None
+        self.next_check = 0.0
+
+    def limit_cells(self, seconds: float | None, interrupt: bool) -> None:
+        """As papermill's execution_timeout: a late cell ends the run, or is interrupted if `interrupt`."""
+        self.cell_timeout = seconds
+        self.interrupt_late_cells = interrupt
         self.handle: Handle | None = None
         self.channel: Channel | None = None
 
@@ -107,7 +119,6 @@ class Run:
                 self.died = True
         except ForkServerError as error:
             self.problem = str(error)
-        self.record.notebook_complete()
 
     def start(self) -> Message | None:
         """Have the kernel forked; the answer is its language, or None if it did not get there."""
@@ -158,14 +169,18 @@ class Run:
         self.outputs.begin(cell)
         allowed = self.outputs.client.allow_errors or "raises-exception" in tags
         self.talk(self.request(cell, stop_on_error=not allowed))
-        save_at = time.monotonic() + LONG_CELL_SECONDS
+        self.cell_deadline = time.monotonic() + self.cell_timeout if self.cell_timeout else None
+        self.save_at = time.monotonic() + LONG_CELL_SECONDS
+        try:
+            return self.listen_for(cell, index, allowed)
+        finally:
+            self.cell_deadline = self.save_at = None
+
+    def listen_for(self, cell: NotebookNode, index: int, allowed: bool) -> tuple[bool, bool]:
         while True:
-            frame = self.hear(save_at)
+            frame = self.hear()
             if frame is None:
                 return False, False
-            if time.monotonic() >= save_at:
-                self.record.save_progress()
-                save_at = time.monotonic() + AUTOSAVE_SECONDS
             message, size = frame
             if message["op"] != "message" or message["parent"] != self.current:
                 continue
@@ -208,19 +223,27 @@ class Run:
             }
         )
 
-    def hear(self, save_at: float | None = None) -> tuple[Message, int] | None:
+    def hear(self) -> tuple[Message, int] | None:
         """The next message and its size; None when the kernel is gone. Stops the kernel when it must."""
         assert self.channel is not None
         assert self.handle is not None
         while True:
-            if self.channel.wait(TICK_SECONDS):
+            ready = self.channel.wait(TICK_SECONDS)
+            # By the clock and not only when it is quiet: a cell that prints without end can be stopped too.
+            if not ready or time.monotonic() >= self.next_check:
+                self.next_check = time.monotonic() + TICK_SECONDS
+                self.check_cell()
+                self.must_stop()
+                self.save_long_cell()
+            if ready:
                 return self.channel.receive_sized()
             if self.handle.ended.is_set() and not self.channel.wait(0):
                 return None
-            self.must_stop()
-            if save_at is not None and time.monotonic() >= save_at:
-                self.record.save_progress()
-                save_at = time.monotonic() + AUTOSAVE_SECONDS
+
+    def save_long_cell(self) -> None:
+        if self.save_at is not None and time.monotonic() >= self.save_at:
+            self.record.save_progress()
+            self.save_at = time.monotonic() + AUTOSAVE_SECONDS
 
     def must_stop(self) -> bool:
         """Whether the run is to stop; the first time it interrupts the kernel, later it kills it."""
@@ -237,6 +260,17 @@ class Run:
         elif self.kill_at is not None and time.monotonic() > self.kill_at:
             self.kill()
         return True
+
+    def check_cell(self) -> None:
+        if self.cell_deadline is None or time.monotonic() < self.cell_deadline:
+            return
+        assert self.handle is not None
+        self.cell_deadline = None
+        if self.interrupt_late_cells:
+            self.handle.signal(signal.SIGINT)
+        else:
+            self.late_cell = self.record.nb.cells[self.record.running]
+            self.kill()
 
     def kill(self) -> None:
         if self.handle is not None:

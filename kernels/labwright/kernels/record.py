@@ -44,9 +44,13 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]
     """Papermill's record of a run, for engines that execute without papermill's own client."""
 
     def __init__(
-        self, notebook: NotebookNode, output_path: Path | None, on_cell: Callable[[CellProgress], None]
+        self,
+        notebook: NotebookNode,
+        output_path: Path | None,
+        on_cell: Callable[[CellProgress], None],
+        progress_bar: bool | dict[str, Any] = False,
     ) -> None:
-        super().__init__(notebook, output_path=output_path, progress_bar=False)
+        super().__init__(notebook, output_path=output_path, progress_bar=progress_bar)
         self.on_cell = on_cell
         self.texts: dict[int, str] = {}
         self.running: int | None = None
