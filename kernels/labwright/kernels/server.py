@@ -255,6 +255,8 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=600.0)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    # Whatever the process that started this one had open would stay open for as long as the server lives.
+    afterfork.close_files_except(())
     # Strays of a lost parent come here and not to process 1, so that they can be found and ended.
     afterfork.adopt_orphans()
     os.chdir("/")
