@@ -31,7 +31,7 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "HTML('<b>bold</b>')",
         "display(Markdown('*hi*'), Latex('$x^2$'))\nJSON({'a': [1, 2]})",
         "display(SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"></svg>'))\nJavascript('1+1')",
-        "display({'text/plain': 'raw', 'application/x-mine': {'k': 1}}, raw=True, metadata={'m': 2})",
+        "display({'text/plain': 'raw', 'application/x-mine+json': {'k': 1}}, raw=True, metadata={'m': 2})",
     ],
     "display_ids": [
         "from IPython.display import display\nh = display('one', display_id='d1')",
@@ -68,7 +68,7 @@ NOTEBOOKS: dict[str, list[Cell]] = {
     "subprocess_and_fds": [
         # Papermill's own kernel reads the descriptors in a thread of its own, some time later.
         "import os, subprocess, time\nos.system('echo from system'); time.sleep(0.5)",
-        "print(subprocess.run(['echo', 'from run'])); time.sleep(0.5)",
+        "r = subprocess.run(['echo', 'from run']); time.sleep(0.5); print(r)",
         "print(subprocess.run(['sh', '-c', 'echo captured; exit 3'], capture_output=True, text=True))",
         "os.write(1, b'raw one\\n'); os.write(2, b'raw two\\n'); time.sleep(0.5)",
     ],

@@ -1,8 +1,8 @@
 """What a forked kernel forgets, so that it stands where a fresh process would.
 
-Left as they are, because Python or the libraries already see to them: `random` (reseeded by Python), OpenSSL's
-generator, locks of `logging` and `threading`, OpenBLAS's threads (its fork handler stops them in the parent
-and starts them anew). Impossible: a new hash seed. A run that sets PYTHONHASHSEED gets a parent of its own.
+Left as they are, because Python or the libraries already see to them: `random` (reseeded by Python),
+OpenSSL's generator, locks of `logging` and `threading`, OpenBLAS's threads (its fork handler stops them in
+the parent and starts them anew). Impossible: a new hash seed. A run that sets PYTHONHASHSEED gets a parent of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -54,13 +55,16 @@ def reset_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def enter(cwd: str, env: Mapping[str, str], umask: int | None) -> None:
-    """Take the folder, environment and umask of the run, and what Python derives from them."""
+def enter(cwd: str, env: Mapping[str, str], added: Mapping[str, str], umask: int | None) -> None:
+    """Take the folder, environment and umask of the run, and what Python derives from them.
+
+    `added` is what modules put into the environment while they were imported (PYDEVD_…, KMP_INIT_AT_FORK).
+    """
     os.chdir(cwd)
     if umask is not None:
         os.umask(umask)
     os.environ.clear()
-    os.environ.update(env)
+    os.environ.update({**added, **env})
     time.tzset()
     tempfile.tempdir = None
 
@@ -97,13 +101,14 @@ def apply_limits(limits: Mapping[str, int]) -> None:
 def read_local_matplotlibrc() -> None:
     """Matplotlib reads ./matplotlibrc when it is imported; the parent imported it somewhere else."""
     matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is not None and os.path.exists("matplotlibrc"):
+    if matplotlib is not None and Path("matplotlibrc").exists():
         matplotlib.rc_file("matplotlibrc")
 
 
 def start_anew(
     cwd: str,
     env: Mapping[str, str],
+    added: Mapping[str, str],
     umask: int | None,
     limits: Mapping[str, int],
     keep: Collection[int],
@@ -116,7 +121,7 @@ def start_anew(
     reset_signals()
     with contextlib.suppress(OSError):
         libc.prctl(15, b"python", 0, 0, 0)  # PR_SET_NAME: what ps shows for an ordinary kernel
-    enter(cwd, env, umask)
+    enter(cwd, env, added, umask)
     renew_process_identity(cwd)
     reseed()
     apply_limits(limits)

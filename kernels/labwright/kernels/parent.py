@@ -8,6 +8,7 @@ no database, no socket but the channel. It has a single thread, which `preload` 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
@@ -72,7 +73,13 @@ class WarmParent:
     def become(self, request: Message, fds: list[int], parent_pid: int) -> None:
         try:
             afterfork.start_anew(
-                request["cwd"], request["env"], request["umask"], request["limits"], fds, parent_pid
+                request["cwd"],
+                request["env"],
+                self.app.added_environment,
+                request["umask"],
+                request["limits"],
+                fds,
+                parent_pid,
             )
         except OSError as error:
             print(f"labwright: the kernel could not start: {error}", file=sys.__stderr__, flush=True)
@@ -84,11 +91,10 @@ class WarmParent:
         pid = self.pids.get(kernel_id)
         if pid is None:
             return None
-        for send in (os.killpg, os.kill):
-            try:
-                return send(pid, number)
-            except (ProcessLookupError, PermissionError):
-                continue  # No group yet: it is about to make one.
+        try:
+            os.killpg(pid, number)
+        except (ProcessLookupError, PermissionError):
+            os.kill(pid, number)  # It has no group yet, but is about to make one.
 
     def reap(self) -> None:
         while True:
@@ -105,10 +111,8 @@ class WarmParent:
         kernel_id = self.kernels.pop(pid, None)
         if kernel_id is not None:
             # What the notebook started and left in its process group must not outlive it.
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
         _, status, usage = os.wait4(pid, 0)
         if kernel_id is not None:
             del self.pids[kernel_id]
@@ -145,6 +149,7 @@ def main() -> None:
     if setup is None:
         return
     started = time.perf_counter()
+    before = dict(os.environ)
     app = WarmKernelApp.instance()
     app.warm_up()
     refusal = preload(setup[0]["modules"])
@@ -152,6 +157,7 @@ def main() -> None:
         channel.send({"event": "refused", "module": refusal.module, "reason": refusal.reason})
         return
     app.preloaded = frozenset(sys.modules)
+    app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     gc.collect()
     gc.freeze()
     channel.send({"event": "ready", "seconds": time.perf_counter() - started, "modules": top_modules()})

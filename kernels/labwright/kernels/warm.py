@@ -11,11 +11,13 @@ Faithfulness comes from running ipykernel's own code: this module only cuts `IPK
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import sys
 import threading
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +66,18 @@ class SwitchingSession(Session):
         }
         if buffers:
             frame["buffers"] = [bytes(buffer).hex() for buffer in buffers]
-        self.channel.send_packed(self.pack(frame))
+        self.channel.send_packed(self.pack_safely(frame))
         return msg
+
+    def pack_safely(self, frame: dict[str, Any]) -> bytes:
+        """As the ordinary session packs it; what cannot be UTF-8 (lone surrogates) becomes a question mark."""
+        try:
+            packed = self.pack(frame)
+            packed.decode("utf-8")
+        except UnicodeError:
+            text = json.dumps(frame, default=str, ensure_ascii=False)
+            return text.encode("utf-8", "replace")
+        return packed
 
     def start_over(self) -> None:
         """Forget everything that would make this process look like the one it was forked from."""
@@ -149,6 +161,7 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
     streams: tuple[PreforkStream, PreforkStream] | None = None
     history_file: str | None = None
     preloaded: frozenset[str] = frozenset()
+    added_environment: Mapping[str, str] = {}  # noqa: RUF012 - a traitlets class: replaced, never changed
 
     def warm_up(self) -> None:
         """Everything up to the fork. Nothing here may start a thread or open a socket or file for good."""
@@ -196,9 +209,10 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
     def come_alive_over_zmq(self, argv: list[str]) -> None:
         """Finish as a kernel that clients reach over ZeroMQ, as its connection file says."""
         self.start_over()
-        sys.argv = argv
+        sys.argv = [sys.argv[0], *argv]
         self.connection_file = argv[argv.index("-f") + 1]
-        self.open_history()
+        if IN_MEMORY_HISTORY not in argv:
+            self.open_history()
         self.init_blackhole()
         self.init_connection_file()
         self.init_sockets()
