@@ -137,13 +137,13 @@ def end_children(app: WarmKernelApp) -> None:
 
 
 def drop_user_objects(app: WarmKernelApp) -> None:
-    """Clear the namespaces that the run made. What was loaded before the fork stays, since nothing of it is new."""
+    """Clear the namespaces that the run made; what was loaded before the fork holds nothing of it."""
     shell: Any = app.shell
     added = [module for name, module in list(sys.modules.items()) if name not in app.preloaded]
     shell.user_ns.clear()
-    shell.history_manager.output_hist.clear()
-    if added:
-        for module in added:
-            vars(module).clear()
+    if shell.history_manager is not None:
+        shell.history_manager.output_hist.clear()
+    for module in added:
+        vars(module).clear()
     # Cheap: what the parent made is frozen and not visited.
     gc.collect()

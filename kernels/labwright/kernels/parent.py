@@ -24,6 +24,7 @@ from labwright.kernels import afterfork
 from labwright.kernels.alive import live
 from labwright.kernels.channel import Channel, Message
 from labwright.kernels.preload import preload
+from labwright.kernels.rehearsal import rehearse
 from labwright.kernels.warm import WarmKernelApp
 
 
@@ -156,6 +157,7 @@ def main() -> None:
     if refusal is not None:
         channel.send({"event": "refused", "module": refusal.module, "reason": refusal.reason})
         return
+    rehearse(app)
     app.preloaded = frozenset(sys.modules)
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     gc.collect()

@@ -187,6 +187,20 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
         )
         self.init_path()
         self.init_shell()
+        self.warm_caches()
+
+    def warm_caches(self) -> None:
+        """Do once what every kernel would do first: none of it leaves a trace in the user's namespace."""
+        shell = self.shell
+        for name in self.default_extensions:
+            shell.extension_manager.load_extension(name)
+        shell.transform_cell("%who\n!true\nx = 1\nx")
+        shell.display_formatter.format(1)
+        shell.display_formatter.format("x")
+        try:
+            raise ZeroDivisionError("warm")
+        except ZeroDivisionError:
+            shell.InteractiveTB.structured_traceback(*sys.exc_info(), tb_offset=0)
 
     # -- after the fork -------------------------------------------------------------------------------
 
@@ -197,6 +211,8 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
         self.install_displayhook()
         kernel = self.kernel
         kernel.without_sockets = True
+        # It waits for ZeroMQ to deliver what was printed; a channel delivers in order.
+        kernel._execute_sleep = 0.0
         kernel.shell_channel_thread = MainThreadOnly()
         kernel.start_over()
         lock = threading.RLock()
@@ -211,6 +227,7 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
         self.start_over()
         sys.argv = [sys.argv[0], *argv]
         self.connection_file = argv[argv.index("-f") + 1]
+        self.parent_handle = int(os.environ.get("JPY_PARENT_PID") or 0)
         if IN_MEMORY_HISTORY not in argv:
             self.open_history()
         self.init_blackhole()
@@ -248,9 +265,12 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
     def init_io(self) -> None:
         """Plug the streams that preloaded modules already hold, where ipykernel would make new ones."""
         assert self.streams is not None
-        for stream, real in zip(self.streams, (sys.__stdout__, sys.__stderr__), strict=True):
-            echo = None if self.quiet else real
+        # A stream that watches its descriptor asks the one that it takes the place of for the number.
+        sys.stdout, sys.stderr = real = (sys.__stdout__, sys.__stderr__)  # type: ignore[assignment]
+        for stream, echo in zip(self.streams, real, strict=True):
+            echo = None if self.quiet else echo
             stream.plug_into_zmq(self.session, self.iopub_thread, echo, self.capture_fd_output)
+        sys.stdout, sys.stderr = self.streams
         self.install_displayhook()
 
     def install_displayhook(self) -> None:
