@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from labwright.kernels.client import ForkServer
 from labwright.kernels.engine import ForkServerEngine
 from labwright.kernels.execution import Execution, NotebookEngine, parameterise
-
 from tests.kernels.running import Run, make_notebook
 
 
@@ -30,9 +30,7 @@ def fork_server_engine(fork_server: ForkServer) -> ForkServerEngine:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    def make(
-        engine: NotebookEngine, *sources: str, parameters: dict | None = None, **settings: object
-    ) -> Run:
+    def make(engine: NotebookEngine, *sources: str, parameters: dict | None = None, **settings: object) -> Run:
         notebook = parameterise(make_notebook(*sources), parameters or {})
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         execution = Execution(notebook, tmp_path / "out.ipynb", tmp_path, environment)

@@ -23,9 +23,7 @@ NOTEBOOKS: dict[str, list[Cell]] = {
     "system_exit": ["import sys\nsys.exit(3)", "print('never')"],
     "system_exit_zero": ["import sys\nsys.exit(0)", "print('never')"],
     "assertion": ["assert 1 == 2, 'arithmetic'"],
-    "recursion": [
-        "def f(n): return f(n + 1)\ntry:\n    f(0)\nexcept RecursionError as e:\n    print(type(e))"
-    ],
+    "recursion": ["def f(n): return f(n + 1)\ntry:\n    f(0)\nexcept RecursionError as e:\n    print(type(e))"],
     "html_and_rich": [
         "from IPython.display import HTML, Markdown, Latex, JSON, SVG, Javascript, display",
         "HTML('<b>bold</b>')",
@@ -189,9 +187,7 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "import time\nfrom IPython.display import display\nwith o: display('shown inside')\nprint('outside')",
         "p = w.FloatProgress(max=3)\nfor i in range(4): p.value = i",
     ],
-    "widget_image_buffer": [
-        "import ipywidgets as w\nw.Image(value=b'\\x89PNG' + bytes(range(64)), format='png')"
-    ],
+    "widget_image_buffer": ["import ipywidgets as w\nw.Image(value=b'\\x89PNG' + bytes(range(64)), format='png')"],
     "tqdm": ["from tqdm.auto import tqdm\ntype(tqdm).__name__, tqdm.__module__"],
     "comms": [
         "from comm import create_comm\nc = create_comm(target_name='mine', data={'a': 1})\nc.send({'b': 2}); c.close()",
@@ -211,9 +207,7 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "from typing import get_type_hints\nget_type_hints(P)",
         "import inspect\nprint(inspect.getsource(P))",
     ],
-    "pickle_and_main": [
-        "class K: pass\nimport pickle\ntype(pickle.loads(pickle.dumps(K()))) is K, K.__module__"
-    ],
+    "pickle_and_main": ["class K: pass\nimport pickle\ntype(pickle.loads(pickle.dumps(K()))) is K, K.__module__"],
     "exit_before_end": ["print('one')\nexit", "import time; time.sleep(2)", "print('never')"],
     "quit_in_last_cell": ["x = 1", "x"],
     "mlflow_import": ["import mlflow\nmlflow.__version__ > '3', mlflow.active_run()"],

@@ -6,16 +6,15 @@ import threading
 from collections.abc import Callable
 
 import nbformat
-from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from labwright.kernels.execution import CellProgress, Execution, NotebookEngine, Outcome
 
 
 def make_notebook(*sources: str, kernel_name: str = "python3") -> NotebookNode:
     """A notebook of code cells; a source that starts with '# ' and a capital is a markdown title."""
-    cells = [
-        new_markdown_cell(source) if source.startswith("# T") else new_code_cell(source) for source in sources
-    ]
+    cells = [new_markdown_cell(source) if source.startswith("# T") else new_code_cell(source) for source in sources]
     notebook = new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": kernel_name, "display_name": "Python 3", "language": "python"}
     notebook.metadata["language_info"] = {"name": "python"}

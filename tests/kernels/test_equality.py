@@ -134,9 +134,7 @@ def scrub(value: Any) -> Any:
 def test_a_notebook_comes_out_equal(name, runs):
     root, futures = runs
     errors = {side: futures[name, side].result(timeout=180) for side in ("ours", "theirs")}
-    ours, theirs = (
-        normalise(json.loads((root / f"{name}-{side}.ipynb").read_text())) for side in ("ours", "theirs")
-    )
+    ours, theirs = (normalise(json.loads((root / f"{name}-{side}.ipynb").read_text())) for side in ("ours", "theirs"))
     assert errors["ours"] == errors["theirs"]
     assert not difference(ours, theirs)
 
@@ -144,9 +142,7 @@ def test_a_notebook_comes_out_equal(name, runs):
 def difference(ours: Any, theirs: Any) -> str:
     """The lines that only one side has."""
     texts = [json.dumps(side, indent=1, sort_keys=True, ensure_ascii=False) for side in (theirs, ours)]
-    lines = difflib.unified_diff(
-        *(text.splitlines() for text in texts), "papermill", "labwright", n=0, lineterm=""
-    )
+    lines = difflib.unified_diff(*(text.splitlines() for text in texts), "papermill", "labwright", n=0, lineterm="")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from queue import Empty
 
 import pytest
 from jupyter_client.manager import KernelManager
+
 from labwright.kernels import provisioner
 
 
@@ -117,9 +118,7 @@ def test_widgets_and_comms_work(client):
 
 
 def test_output_of_subprocesses_is_shown(client):
-    assert (
-        "from a child" in run(client, "import os, time; os.system('echo from a child'); time.sleep(0.3)")[0]
-    )
+    assert "from a child" in run(client, "import os, time; os.system('echo from a child'); time.sleep(0.3)")[0]
 
 
 def test_the_debugger_answers(client):

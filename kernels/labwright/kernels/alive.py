@@ -12,10 +12,11 @@ import threading
 from typing import Any, NoReturn
 
 from ipykernel.kernelbase import Kernel
+from tornado.ioloop import IOLoop
+
 from labwright.kernels.channel import Channel, Message
 from labwright.kernels.sessions import has_children
 from labwright.kernels.warm import WarmKernelApp
-from tornado.ioloop import IOLoop
 
 
 class NotebookKernel:

@@ -10,12 +10,13 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from labwright.kernels.channel import Message
-from labwright.kernels.record import Record
 from nbclient.client import timestamp
 from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
+
+from labwright.kernels.channel import Message
+from labwright.kernels.record import Record
 
 # 100 MB of text or 10^6 messages must not cost the runner half a gigabyte: measured at about 1.2 KB a display.
 MOST_OUTPUT_BYTES = 64 * 1024 * 1024

@@ -9,7 +9,6 @@ Nothing here is ever unpickled or evaluated: the other end may be a notebook.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import json
@@ -31,7 +30,7 @@ MAX_FDS = 8
 MESSAGE_BYTES = 512 * 1024 * 1024
 IN_MEMORY_FILE = b"\0"
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-FD_SIZE = array.array("i").itemsize
+TRUNCATED = int(socket.MSG_TRUNC) | int(socket.MSG_CTRUNC)
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 decode = json.JSONDecoder().decode
@@ -53,6 +52,8 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.poller = select.poll()
+        self.poller.register(sock, select.POLLIN)
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -84,9 +85,7 @@ class Channel:
 
     def wait(self, seconds: float | None) -> bool:
         """Whether there is something to receive (or the other end is gone) within `seconds`."""
-        poller = select.poll()
-        poller.register(self.sock, select.POLLIN)
-        return bool(poller.poll(None if seconds is None else max(0, seconds) * 1000))
+        return bool(self.poller.poll(None if seconds is None else max(0, seconds) * 1000))
 
     def receive(self) -> tuple[Message, list[int]] | None:
         """The next message and its file descriptors, or None when the other end has closed."""
@@ -110,7 +109,7 @@ class Channel:
         if not data:
             return None
         try:
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if flags & TRUNCATED:
                 raise ChannelBroken("A message was larger than the protocol allows.")
             if data == IN_MEMORY_FILE:
                 data = read_memory_file(fds.pop())

@@ -211,9 +211,7 @@ def make_private(directory: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
         if status.st_uid != os.geteuid():
-            raise ForkServerError(
-                f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours."
-            )
+            raise ForkServerError(f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.")
     if directory.stat().st_mode & 0o077:
         directory.chmod(0o700)
 

@@ -45,12 +45,8 @@ def explain_memory(peak_memory_bytes: int | None) -> str:
 def explain_signal(number: int, peak_memory_bytes: int | None) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     if number == signal.SIGKILL:
-        used = (
-            f" It had used {peak_memory_bytes / GIB:.1f} GiB of memory at most." if peak_memory_bytes else ""
-        )
-        return (
-            f"The kernel was killed ({name}) from outside.{used} If nobody did it on purpose, run it again."
-        )
+        used = f" It had used {peak_memory_bytes / GIB:.1f} GiB of memory at most." if peak_memory_bytes else ""
+        return f"The kernel was killed ({name}) from outside.{used} If nobody did it on purpose, run it again."
     remedy = REMEDIES.get(number, "")
     return f"The kernel crashed with {name}. {remedy}".strip()
 

@@ -15,18 +15,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from nbformat import NotebookNode
+
 from labwright.kernels import channel as channels
+from labwright.kernels.cell_outputs import Outputs
 from labwright.kernels.channel import Channel, Message
 from labwright.kernels.client import Exit, ForkServer, Handle
 from labwright.kernels.deaths import OomWatch, explain
 from labwright.kernels.errors import ForkServerError
 from labwright.kernels.execution import CellProgress, Execution, Outcome
 from labwright.kernels.ordinary import GRACE_SECONDS, OrdinaryEngine, find_error, mark_error, prepare
-from labwright.kernels.cell_outputs import Outputs
 from labwright.kernels.preload import imports_of
 from labwright.kernels.record import Record
 from labwright.kernels.suitability import unsuitable
-from nbformat import NotebookNode
 
 TICK_SECONDS = 0.1
 # A cell that runs this long is shown as running, and then saved at this interval while it shows more.
@@ -301,7 +302,5 @@ class Run:
             return Outcome("died", error, self.problem, *used)
         if self.died:
             struck = exit.status == signal.SIGKILL and self.engine.oom.struck()
-            return Outcome(
-                "died", error, explain(exit.status, exit.peak_memory_bytes, struck, exit.lost), *used
-            )
+            return Outcome("died", error, explain(exit.status, exit.peak_memory_bytes, struck, exit.lost), *used)
         return Outcome("succeeded" if error is None else "failed", error, None, *used)

@@ -17,9 +17,58 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 IMPORT_TIME_NAMES = frozenset(
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC", "GLIBC_TUNABLES", "SOURCE_DATE_EPOCH", "TERM"]
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "VIRTUAL_ENV",
+        "CUDA_VISIBLE_DEVICES",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "MPLBACKEND",
+        "MPLCONFIGDIR",
+        "MATPLOTLIBRC",
+        "GLIBC_TUNABLES",
+        "SOURCE_DATE_EPOCH",
+        "TERM",
+    ]
 )
-IMPORT_TIME_PREFIXES = ["PYTHON", "LC_", "XDG_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NUMEXPR_", "VECLIB_", "CONDA_", "IPYTHON", "JUPYTER_", "ARROW_", "POLARS_", "DASK_", "MALLOC_", "SKLEARN_", "SCIPY_", "PANDAS_", "TF_", "GIT_PYTHON_", "PROTOCOL_BUFFERS_", "NUMBA_"]
+IMPORT_TIME_PREFIXES = [
+    "PYTHON",
+    "LC_",
+    "XDG_",
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "BLIS_",
+    "NUMEXPR_",
+    "VECLIB_",
+    "CONDA_",
+    "IPYTHON",
+    "JUPYTER_",
+    "ARROW_",
+    "POLARS_",
+    "DASK_",
+    "MALLOC_",
+    "SKLEARN_",
+    "SCIPY_",
+    "PANDAS_",
+    "TF_",
+    "GIT_PYTHON_",
+    "PROTOCOL_BUFFERS_",
+    "NUMBA_",
+]
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_)KEY(?:$|_)|COOKIE", re.IGNORECASE)
 
 

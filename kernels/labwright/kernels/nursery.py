@@ -160,9 +160,7 @@ class Nursery:
         if event["event"] == "ready":
             parent.become_ready(frozenset(event["modules"]))
             self.failures.pop(parent.identity, None)
-            log.info(
-                "parent %d for %s is warm after %.2f s", parent.process.pid, parent.preload, event["seconds"]
-            )
+            log.info("parent %d for %s is warm after %.2f s", parent.process.pid, parent.preload, event["seconds"])
         elif event["event"] == "refused":
             # The parent is spoilt and ends; the next one goes without that module.
             self.refused[event["module"]] = event["reason"]

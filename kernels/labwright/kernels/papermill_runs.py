@@ -70,9 +70,7 @@ def execute_notebook(
     return record.nb
 
 
-def run_to_end(
-    record: Record, kernel_name: str | None, log_output: bool, options: Mapping[str, Any]
-) -> None:
+def run_to_end(record: Record, kernel_name: str | None, log_output: bool, options: Mapping[str, Any]) -> None:
     timeout = options.get("execution_timeout") or options.get("timeout")
     passed = {key: options[key] for key in CLIENT_OPTIONS if key in options}
     execution = Execution(

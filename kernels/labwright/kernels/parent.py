@@ -91,7 +91,7 @@ class WarmParent:
         """Signal a kernel and its process group. Its pid cannot be another's: only `reap` frees it."""
         pid = self.pids.get(kernel_id)
         if pid is None:
-            return None
+            return
         try:
             os.killpg(pid, number)
         except (ProcessLookupError, PermissionError):

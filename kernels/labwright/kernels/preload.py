@@ -109,9 +109,7 @@ def imports_by_parsing(source: str) -> set[str]:
 def choose_set(sets: Mapping[str, tuple[str, ...]], imports: Iterable[str]) -> str:
     """The name of the smallest set that spares the most imports. Sets come smallest first."""
     wanted = set(imports)
-    return max(
-        sets, key=lambda name: (len(wanted & {top_level(module) for module in sets[name]}), -len(sets[name]))
-    )
+    return max(sets, key=lambda name: (len(wanted & {top_level(module) for module in sets[name]}), -len(sets[name])))
 
 
 def propose_set(notebooks: Iterable[NotebookNode], least_share: float = 0.2) -> tuple[str, ...]:

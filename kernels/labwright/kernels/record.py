@@ -6,38 +6,30 @@ serialised again, so that writing after each cell costs what that cell costs.
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labwright.kernels.execution import CellProgress
-from labwright.kernels.notebooks import write_durably
 from nbformat import NotebookNode
 from nbformat.v4.rwbase import split_lines
 from papermill.engines import NotebookExecutionManager
+from papermill.log import logger
 
-encoder = json.JSONEncoder(
-    ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "), check_circular=False
-)
+from labwright.kernels.execution import CellProgress
+from labwright.kernels.notebooks import copy_notebook, write_durably
+
+encoder = json.JSONEncoder(ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "), check_circular=False)
 TRANSIENT = ("orig_nbformat", "orig_nbformat_minor", "signature")
 
 
 def serialise_cell(cell: NotebookNode) -> str:
     """The cell as it stands in the file, indented by the two levels that it is nested in."""
-    wrapper = NotebookNode(cells=[copy_shallowly(cell)])
+    wrapper = NotebookNode(cells=[copy_notebook(cell)])
     flat = split_lines(wrapper).cells[0]
     flat["metadata"].pop("trusted", None)
     return encoder.encode(flat).replace("\n", "\n  ")
-
-
-def copy_shallowly(node: Any) -> Any:
-    """A copy of the containers; the (immutable) strings are shared, however large."""
-    if isinstance(node, dict):
-        return NotebookNode((key, copy_shallowly(value)) for key, value in node.items())
-    if isinstance(node, list):
-        return [copy_shallowly(item) for item in node]
-    return node
 
 
 class Record(NotebookExecutionManager):  # type: ignore[misc]
@@ -100,10 +92,25 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]
         self.on_cell(CellProgress(cell_index, len(self.nb.cells), cell, "started"))
 
     def cell_complete(self, cell: NotebookNode, cell_index: int, **_: object) -> None:
-        self.touch(cell_index)
         self.running = None
-        super().cell_complete(cell, cell_index)
+        self.close(cell, cell_index)
+        # Text that did not run needs no write of its own, and the last cell is written with the notebook's end.
+        if cell.get("outputs") is not None and cell_index < len(self.nb.cells) - 1:
+            self.save()
         self.on_cell(CellProgress(cell_index, len(self.nb.cells), cell, "finished"))
+
+    def close(self, cell: NotebookNode, index: int) -> None:
+        """As papermill's cell_complete, which spends its time on parsing the start time with dateutil."""
+        self.touch(index)
+        if self.log_output:
+            logger.info(f"Ending Cell {index + 1:-<43}")
+        noted, now = cell.metadata.papermill, self.now()
+        noted["end_time"] = now.isoformat()
+        noted["duration"] = (now - datetime.datetime.fromisoformat(noted["start_time"])).total_seconds()
+        if noted["status"] != self.FAILED:
+            noted["status"] = self.COMPLETED
+        if self.pbar:
+            self.pbar.update(1)
 
     def notebook_complete(self, **_: object) -> None:
         for index, cell in enumerate(self.nb.cells):

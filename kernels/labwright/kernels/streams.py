@@ -154,9 +154,7 @@ class OutputPump:
         # Named as the thread of an ordinary kernel that does this; people see it in a debugger.
         self.thread = threading.Thread(target=self.run, name="IOPub", daemon=True)
         # A fork must not happen while the lock is held elsewhere: the child could never take it.
-        os.register_at_fork(
-            before=lock.acquire, after_in_parent=lock.release, after_in_child=self.forget_lock
-        )
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=self.forget_lock)
 
     def forget_lock(self) -> None:
         fresh = threading.RLock()

@@ -25,6 +25,7 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from IPython.core.application import BaseIPythonApplication
 from jupyter_client.session import Session
+
 from labwright.kernels.channel import Channel
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
 
@@ -161,7 +162,7 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
     streams: tuple[PreforkStream, PreforkStream] | None = None
     history_file: str | None = None
     preloaded: frozenset[str] = frozenset()
-    added_environment: Mapping[str, str] = {}  # noqa: RUF012 - a traitlets class: replaced, never changed
+    added_environment: Mapping[str, str] = {}
 
     def warm_up(self) -> None:
         """Everything up to the fork. Nothing here may start a thread or open a socket or file for good."""
@@ -192,7 +193,9 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
     def warm_caches(self) -> None:
         """Do once what every kernel would do first: none of it leaves a trace in the user's namespace."""
         shell = self.shell
-        for name in self.default_extensions:
+        # Others may look at the environment or the folder when they are loaded: those wait for the fork.
+        ours = [name for name in self.extra_extensions if name.startswith("labwright.")]
+        for name in [*self.default_extensions, *ours]:
             shell.extension_manager.load_extension(name)
         shell.transform_cell("%who\n!true\nx = 1\nx")
         shell.display_formatter.format(1)
