@@ -13,7 +13,7 @@ from nbformat import NotebookNode, v4
 def copy_notebook(node: Any) -> Any:
     """A copy of the containers; the (immutable) strings are shared, however large they are."""
     if isinstance(node, dict):
-        return NotebookNode((key, copy_notebook(value)) for key, value in node.items())  # type: ignore[no-untyped-call]
+        return NotebookNode((key, copy_notebook(value)) for key, value in node.items())
     if isinstance(node, list):
         return [copy_notebook(item) for item in node]
     return node
@@ -51,4 +51,4 @@ def write_durably(text: str, path: Path) -> None:
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     """Write `notebook` as papermill does, but durably and in one step."""
-    write_durably(nbformat.writes(notebook), path)  # type: ignore[no-untyped-call]
+    write_durably(nbformat.writes(notebook), path)

@@ -230,7 +230,7 @@ INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 def shadows(cwd: str, modules: frozenset[str]) -> bool:
     """Whether the folder holds a module that Python would import in place of a preloaded one."""
     try:
-        names = os.listdir(cwd)
+        names = [path.name for path in Path(cwd).iterdir()]
     except OSError:
         return False
     return any(name.removesuffix(".py") in modules for name in names)

@@ -55,9 +55,10 @@ def execute_notebook(
     reason = why_not(nb, kernel_name, output_path, options)
     if reason is not None:
         logger.warning("Falling back to papermill's ordinary engine because %s.", reason)
-        return NBClientEngine.execute_notebook(
+        executed: NotebookNode = NBClientEngine.execute_notebook(
             nb, kernel_name, output_path, progress_bar, log_output, autosave_cell_every, **options
         )
+        return executed
     record = Record(nb, Path(output_path) if output_path else None, lambda progress: None, progress_bar)
     record.log_output = log_output
     record.notebook_start()
@@ -67,7 +68,7 @@ def execute_notebook(
     finally:
         record.cleanup_pbar()
         record.notebook_complete()
-    return record.nb
+    return record.nb  # type: ignore[no-any-return]
 
 
 def run_to_end(record: Record, kernel_name: str | None, log_output: bool, options: Mapping[str, Any]) -> None:

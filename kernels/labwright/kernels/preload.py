@@ -15,6 +15,7 @@ has initialised CUDA. Threads are looked for in /proc/self/task: native ones are
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -146,10 +147,10 @@ def dangers() -> str | None:
         return f"it leaves {len(strangers)} thread(s) running ({', '.join(sorted(set(strangers)))})"
     for fd in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(fd)
+            target = fd.readlink()
         except OSError:
             continue
-        if target.startswith("/dev/nvidia"):
+        if str(target).startswith("/dev/nvidia"):
             return "it has initialised CUDA, which cannot be used after a fork"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -158,8 +159,11 @@ def dangers() -> str | None:
 
 
 def open_sockets() -> int:
-    links = (os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.exists())
-    return sum(link.startswith("socket:") for link in links)
+    count = 0
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += str(fd.readlink()).startswith("socket:")
+    return count
 
 
 def preload(modules: Iterable[str]) -> Refusal | None:

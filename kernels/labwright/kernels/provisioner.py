@@ -126,7 +126,8 @@ class ForkServerProvisioner(LocalProvisioner):
         handle = self.handle
         if handle is None:
             return await super().wait()
-        while not handle.ended.is_set():
+        # Set from the thread that listens to the fork server: an asyncio.Event would not hear of it.
+        while not handle.ended.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         self.handle = None
         return exit_code(handle)

@@ -43,6 +43,7 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]
         progress_bar: bool | dict[str, Any] = False,
     ) -> None:
         super().__init__(notebook, output_path=output_path, progress_bar=progress_bar)
+        self.output_path: Path | None = output_path
         self.on_cell = on_cell
         self.texts: dict[int, str] = {}
         self.running: int | None = None

@@ -42,13 +42,13 @@ class ThreadThatNeverRan:
         return False
 
 
-class CallingThread(IOPubThread):  # type: ignore[misc]
+class CallingThread(IOPubThread):
     """An IOPub 'thread' that does everything at once in the calling thread: there is no socket to protect."""
 
     def __init__(self) -> None:
-        self.thread = ThreadThatNeverRan()
+        self.thread: Any = ThreadThatNeverRan()
         self.background_socket = BackgroundSocket(self)
-        self.io_loop = self
+        self.io_loop: Any = self
         self.socket = None
 
     def schedule(self, f: Callable[[], None]) -> None:
@@ -58,7 +58,7 @@ class CallingThread(IOPubThread):  # type: ignore[misc]
         """Not needed: `OutputPump` looks for unsent text by itself."""
 
 
-class PreforkStream(OutStream):  # type: ignore[misc]
+class PreforkStream(OutStream):
     """A kernel's stdout or stderr, made before the fork and plugged in after it."""
 
     def __init__(self, name: str) -> None:
@@ -77,16 +77,16 @@ class PreforkStream(OutStream):  # type: ignore[misc]
         self._original_stdstream_copy = os.dup(fd)
         self.raw = RawOutput(fd, lock)
 
-    def write(self, string: str) -> int | None:
+    def write(self, string: str) -> int | None:  # type: ignore[override]
         if self.pub_thread is None:
             return os.write(2, string.encode("utf-8", "backslashreplace"))
         if self.raw is None:
-            return super().write(string)  # type: ignore[no-any-return]
+            return super().write(string)
         if not self._is_master_process():
             return self.write_in_fork(string)
         with self.raw.lock:
             self.absorb()
-            return super().write(string)  # type: ignore[no-any-return]
+            return super().write(string)
 
     def write_in_fork(self, string: str) -> int:
         """A forked process of the notebook has no buffer of ours: its text takes the file descriptor."""

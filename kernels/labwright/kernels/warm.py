@@ -39,7 +39,7 @@ class SwitchingSession(Session):
 
     channel: Channel | None = None
 
-    def send(  # type: ignore[override]
+    def send(
         self,
         stream: Any,
         msg_or_type: Any,
@@ -73,7 +73,7 @@ class SwitchingSession(Session):
     def pack_safely(self, frame: dict[str, Any]) -> bytes:
         """As the ordinary session packs it; what cannot be UTF-8 (lone surrogates) becomes a question mark."""
         try:
-            packed = self.pack(frame)
+            packed: bytes = self.pack(frame)
             packed.decode("utf-8")
         except UnicodeError:
             text = json.dumps(frame, default=str, ensure_ascii=False)
@@ -105,9 +105,10 @@ class MainThreadOnly:
     parent_thread = threading.main_thread()
 
 
-class WarmKernel(IPythonKernel):  # type: ignore[misc]
+class WarmKernel(IPythonKernel):
     """ipykernel's kernel, built before the fork and connected after it."""
 
+    shell: Any
     without_sockets = False
 
     @classmethod
@@ -156,9 +157,10 @@ class WarmKernel(IPythonKernel):  # type: ignore[misc]
             self.shell.user_ns["__session__"] = name
 
 
-class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
+class WarmKernelApp(IPKernelApp):
     """ipykernel's application, cut in two at the fork."""
 
+    shell: Any
     streams: tuple[PreforkStream, PreforkStream] | None = None
     history_file: str | None = None
     preloaded: frozenset[str] = frozenset()
@@ -269,7 +271,7 @@ class WarmKernelApp(IPKernelApp):  # type: ignore[misc]
         """Plug the streams that preloaded modules already hold, where ipykernel would make new ones."""
         assert self.streams is not None
         # A stream that watches its descriptor asks the one that it takes the place of for the number.
-        sys.stdout, sys.stderr = real = (sys.__stdout__, sys.__stderr__)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = real = (sys.__stdout__, sys.__stderr__)
         for stream, echo in zip(self.streams, real, strict=True):
             echo = None if self.quiet else echo
             stream.plug_into_zmq(self.session, self.iopub_thread, echo, self.capture_fd_output)
