@@ -162,6 +162,7 @@ def main() -> None:
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     gc.collect()
     gc.freeze()
+    afterfork.gather_in_huge_pages()
     channel.send({"event": "ready", "seconds": time.perf_counter() - started, "modules": top_modules()})
     WarmParent(channel, app).serve()
 

@@ -218,6 +218,8 @@ class WarmKernelApp(IPKernelApp):
         kernel.without_sockets = True
         # It waits for ZeroMQ to deliver what was printed; a channel delivers in order.
         kernel._execute_sleep = 0.0
+        # At exit IPython empties its namespaces and closes its history; `leave` does the one, and memory is memory.
+        self.shell._atexit_once_called = True
         kernel.shell_channel_thread = MainThreadOnly()
         kernel.start_over()
         lock = threading.RLock()
