@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import threading
@@ -85,6 +87,7 @@ def run_notebook(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
     import socket
 
     channel = Channel(socket.socket(fileno=fds[0]))
+    app.channel = channel
     app.come_alive_in_notebook(channel)
     NotebookKernel(app, channel).serve()
 
@@ -125,10 +128,23 @@ def leave(app: WarmKernelApp, status: int) -> NoReturn:
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None and not stream.closed:
                 stream.flush()
+        say_goodbye(app, status)
     except BaseException:  # noqa: BLE001 - the top of a process
         sys.__excepthook__(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def say_goodbye(app: WarmKernelApp, status: int) -> None:
+    """Tell the engine that nothing is left to do but to end, which takes the operating system a while."""
+    if app.channel is None or status:
+        return
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    with contextlib.suppress(OSError):
+        app.channel.send(
+            {"op": "left", "cpu_seconds": cpu_seconds, "peak_memory_bytes": own.ru_maxrss * 1024}
+        )
 
 
 def end_children(app: WarmKernelApp) -> None:

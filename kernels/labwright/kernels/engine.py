@@ -94,6 +94,8 @@ class Run:
         self.stopped_for: str | None = None
         self.problem: str | None = None
         self.died = False
+        self.finished = False
+        self.goodbye: Exit | None = None
         self.cell_timeout: float | None = None
         self.interrupt_late_cells = False
         self.cell_deadline: float | None = None
@@ -116,6 +118,7 @@ class Run:
             if language_info is not None and self.run_cells():
                 self.outputs.finish(language_info)
                 self.talk({"op": "finish"})
+                self.finished = True
             else:
                 self.died = True
         except ForkServerError as error:
@@ -283,15 +286,29 @@ class Run:
         """Wait for the kernel's exit status, and see to it that there is one."""
         if self.handle is not None and self.handle.answered.is_set() and self.handle.refusal is None:
             patience = SHUTDOWN_SECONDS if self.stopped_for is None else 0.5
-            if not self.handle.ended.wait(patience):
+            if not (self.finished and self.hear_goodbye(patience)) and not self.handle.ended.wait(patience):
                 self.kill()
                 self.handle.ended.wait(SHUTDOWN_SECONDS)
         if self.channel is not None:
             self.channel.close()
 
+    def hear_goodbye(self, seconds: float) -> bool:
+        """Whether the kernel said that it has run everything that runs at exit. Nothing can fail after that."""
+        assert self.channel is not None
+        assert self.handle is not None
+        deadline = time.monotonic() + seconds
+        while self.channel.wait(deadline - time.monotonic()):
+            received = self.channel.receive_sized()
+            if received is None:
+                return False
+            message = received[0]
+            if message["op"] == "left":
+                self.goodbye = Exit(0, message["cpu_seconds"], message["peak_memory_bytes"])
+                return True
+        return False
+
     def outcome(self, error: Any) -> Outcome:
-        exit = self.handle.exit if self.handle is not None else None
-        exit = exit or Exit(0)
+        exit = self.goodbye or (self.handle.exit if self.handle is not None else None) or Exit(0)
         used = (exit.cpu_seconds, exit.peak_memory_bytes)
         if self.stopped_for == "cancelled":
             return Outcome("cancelled", error, "The run was cancelled.", *used)

@@ -163,6 +163,7 @@ class WarmKernelApp(IPKernelApp):
     shell: Any
     streams: tuple[PreforkStream, PreforkStream] | None = None
     history_file: str | None = None
+    channel: Channel | None = None
     preloaded: frozenset[str] = frozenset()
     added_environment: Mapping[str, str] = {}
 
