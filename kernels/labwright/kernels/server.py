@@ -263,6 +263,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     server = ForkServer(options.directory, options.idle_seconds)
     server.book.end_all()
+    (options.directory / "pid").write_text(f"{os.getpid()}\n")
     server.serve(listen(options.directory))
     (options.directory / "socket").unlink(missing_ok=True)
 
