@@ -51,10 +51,9 @@ class Server:
         env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder / "run"), "XDG_RUNTIME_DIR": str(folder)}
         env["JUPYTER_CONFIG_DIR"] = str(folder)
         env["IPYTHONDIR"] = str(folder / "ipython")
+        settings = (f"--port={self.port}", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={folder}")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyter_server", "--no-browser", f"--port={self.port}", "--allow-root"]
-            + [f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={folder}", f"--config={config}"]
-            + ["--ServerApp.jpserver_extensions={}"],
+            [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--config={config}", *settings],
             env=env,
             stdout=(folder / "server.log").open("w"),
             stderr=subprocess.STDOUT,

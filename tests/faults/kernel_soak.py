@@ -76,9 +76,9 @@ class Soak:
             outcome = self.engine.execute(execution, on_cell=lambda progress: None, cancelled=threading.Event())
             self.outcomes[number].append(outcome)
             notebook = json.loads(target.read_text())
-            if outcome.state == "succeeded":
-                if notebook["cells"][-1]["outputs"][0]["data"]["text/plain"] != [str(number * 2)]:
-                    self.wrong.append(number)
+            expected = [str(number * 2)]
+            if outcome.state == "succeeded" and notebook["cells"][-1]["outputs"][0]["data"]["text/plain"] != expected:
+                self.wrong.append(number)
 
     def kill_at_random(self) -> None:
         while not self.done.wait(self.random.expovariate(1 / self.kill_every_seconds)):
@@ -141,20 +141,23 @@ def soak(runs: int, workers: int = 2, seed: int = 0, kill_every_seconds: float =
     """The list of what did not hold, and the soak."""
     with tempfile.TemporaryDirectory() as folder:
         attempt = Soak(Path(folder), runs, workers, seed, kill_every_seconds)
-        files, shared = open_files(), set(os.listdir("/dev/shm"))
+        files, shared = open_files(), shared_memory()
         attempt.run()
         problems = attempt.problems(runs)
-        # Other programs of the machine come and go there: only what Python's multiprocessing makes is ours.
-        left = {name for name in set(os.listdir("/dev/shm")) - shared if name.startswith(("psm_", "sem."))}
-        if left:
+        if left := shared_memory() - shared:
             problems.append(f"shared memory left behind: {left}")
         if (more := open_files()) > files + 4:
             problems.append(f"the runner's open files grew from {files} to {more}")
         return problems, attempt
 
 
+def shared_memory() -> set[str]:
+    """What Python's multiprocessing made; other programs of the machine come and go there too."""
+    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("psm_", "sem."))}
+
+
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def main() -> None:

@@ -142,9 +142,7 @@ def say_goodbye(app: WarmKernelApp, status: int) -> None:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     with contextlib.suppress(OSError):
-        app.channel.send(
-            {"op": "left", "cpu_seconds": cpu_seconds, "peak_memory_bytes": own.ru_maxrss * 1024}
-        )
+        app.channel.send({"op": "left", "cpu_seconds": cpu_seconds, "peak_memory_bytes": own.ru_maxrss * 1024})
 
 
 def end_children(app: WarmKernelApp) -> None:

@@ -16,7 +16,7 @@ from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
 from labwright.kernels.environment import fingerprint, identity, import_time_variables, watched_paths
 from labwright.kernels.errors import SpawnRefused
-from labwright.kernels.preload import BASE, choose_set, read_sets, top_level
+from labwright.kernels.preload import BASE, choose_set, read_sets, shadowed, top_level
 
 log = logging.getLogger("labwright.kernels.nursery")
 
@@ -110,7 +110,7 @@ class Nursery:
         """A parent whose forks are what a fresh process with `env` in `cwd` would be; it may still warm up."""
         parent = self.warm(env, imports)
         modules = parent.modules or frozenset(map(top_level, self.sets[parent.preload]))
-        if parent.preload != BASE and shadows(cwd, modules):
+        if parent.preload != BASE and shadowed(cwd, modules):
             # The notebook's folder has a module of its own by the name of one that is preloaded.
             parent = self.warm(env, frozenset())
         parent.used = time.monotonic()
@@ -225,15 +225,6 @@ class Nursery:
 
 # ipykernel sets it in every kernel; matplotlib reads it while it is imported.
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
-
-
-def shadows(cwd: str, modules: frozenset[str]) -> bool:
-    """Whether the folder holds a module that Python would import in place of a preloaded one."""
-    try:
-        names = [path.name for path in Path(cwd).iterdir()]
-    except OSError:
-        return False
-    return any(name.removesuffix(".py") in modules for name in names)
 
 
 def resident_bytes(pid: int) -> int:

@@ -23,7 +23,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,9 @@ DEFAULT_SETS: Mapping[str, tuple[str, ...]] = {
     "models": (
         "numpy",
         "pandas",
+        "pyarrow",
+        "matplotlib.pyplot",
+        "matplotlib_inline.backend_inline",
         "sklearn.datasets",
         "sklearn.ensemble",
         "sklearn.linear_model",
@@ -111,6 +114,15 @@ def choose_set(sets: Mapping[str, tuple[str, ...]], imports: Iterable[str]) -> s
     """The name of the smallest set that spares the most imports. Sets come smallest first."""
     wanted = set(imports)
     return max(sets, key=lambda name: (len(wanted & {top_level(module) for module in sets[name]}), -len(sets[name])))
+
+
+def shadowed(folder: str, modules: Set[str]) -> bool:
+    """Whether `folder` holds a module that Python would import in place of a preloaded one."""
+    try:
+        names = [path.name for path in Path(folder).iterdir()]
+    except OSError:
+        return False
+    return any(name.removesuffix(".py") in modules for name in names)
 
 
 def propose_set(notebooks: Iterable[NotebookNode], least_share: float = 0.2) -> tuple[str, ...]:
