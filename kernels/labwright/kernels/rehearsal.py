@@ -13,10 +13,12 @@ import json
 import os
 import select
 import sys
+import tempfile
+from collections.abc import Callable
 
 from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
-from labwright.kernels.warm import WarmKernelApp
+from labwright.kernels.warm import IN_MEMORY_HISTORY, WarmKernelApp
 
 CELLS = (
     "x = 1\nprint(x)\nx",
@@ -29,29 +31,42 @@ CELLS = (
 PATIENCE_SECONDS = 30.0
 
 
+Practice = Callable[[WarmKernelApp], None]
+
+
 def rehearse(app: WarmKernelApp) -> None:
-    """Import what a practice run needed. A practice run that fails costs nothing but the saving."""
+    """Import what practice runs needed. A practice run that fails costs nothing but the saving."""
+    for practise in (practise_in_notebook, practise_over_zmq):
+        for name in names_needed(app, practise):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def names_needed(app: WarmKernelApp, practise: Practice) -> list[str]:
+    """Which modules a fork imports that does `practise`."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(reader)
         try:
-            practise(app, writer)
+            os.close(reader)
+            known = set(sys.modules)
+            practise(app)
+            names = [name for name in sys.modules if name not in known and not name.startswith("labwright")]
+            with os.fdopen(writer, "w") as file:
+                json.dump(names, file)
         finally:
             os._exit(0)
     os.close(writer)
-    for name in read_names(reader):
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
+    names = read_names(reader)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 9)
     os.waitpid(pid, 0)
+    return names
 
 
-def practise(app: WarmKernelApp, writer: int) -> None:
+def practise_in_notebook(app: WarmKernelApp) -> None:
     from labwright.kernels.alive import NotebookKernel
 
-    known = set(sys.modules)
     ours, theirs = channels.pair()
     app.come_alive_in_notebook(Channel(theirs))
     engine = Channel(ours)
@@ -59,9 +74,15 @@ def practise(app: WarmKernelApp, writer: int) -> None:
         engine.send(request(number, code))
     engine.send({"op": "finish"})
     NotebookKernel(app, Channel(theirs)).serve()
-    names = [name for name in sys.modules if name not in known and not name.startswith("labwright")]
-    with os.fdopen(writer, "w") as file:
-        json.dump(names, file)
+
+
+def practise_over_zmq(app: WarmKernelApp) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JPY_PARENT_PID"] = "1"  # Keeps ipykernel from printing how to connect.
+        app.transport, app.ip = "ipc", f"{folder}/k"
+        app.come_alive_over_zmq(["-f", f"{folder}/kernel.json", IN_MEMORY_HISTORY])
+        app.kernel.start()
+        app.kernel.do_complete("import o", 8)
 
 
 def request(number: int, code: str) -> Message:
