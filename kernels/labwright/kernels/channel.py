@@ -72,13 +72,8 @@ class Channel:
             socket.send_fds(self.sock, [data], list(fds)) if fds else self.sock.send(data)
 
     def send_in_memory_file(self, data: bytes, fds: Sequence[int]) -> None:
-        file = os.memfd_create("labwright-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        file = write_memory_file(data)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            # Sealed, so that the sender cannot pull the rug while the receiver reads.
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
             socket.send_fds(self.sock, [IN_MEMORY_FILE], [*fds, file])
         finally:
             os.close(file)
@@ -123,6 +118,20 @@ class Channel:
                 raise ChannelBroken("A message could not be read.") from error
             raise
         return message, len(data), fds
+
+
+def write_memory_file(data: bytes) -> int:
+    """A memory file with `data`, sealed so that the sender cannot pull the rug while the receiver reads."""
+    file = os.memfd_create("labwright-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
 
 
 def read_memory_file(fd: int) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
+import json
 import os
 import socket
 import sys
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labwright.kernels.channel import Channel, Message
+from labwright.kernels.channel import Channel, Message, write_memory_file
 from labwright.kernels.environment import import_time_variables
 from labwright.kernels.errors import ForkServerError, ForkServerGone, SpawnRefused
 
@@ -92,12 +93,21 @@ class ForkServer:
             "id": handle.id,
             "mode": mode,
             "cwd": str(cwd),
-            "env": dict(env),
+            "env": import_time_variables(env),
             "imports": sorted(imports),
             "umask": None,
             "limits": dict(limits or {}),
             **details,
         }
+        # The environment may hold tokens: it travels in a memory file that nobody but the fork reads.
+        secret = write_memory_file(json.dumps(dict(env)).encode())
+        try:
+            self.send_spawn(handle, request, [secret, *fds])
+        finally:
+            os.close(secret)
+        return handle
+
+    def send_spawn(self, handle: Handle, request: Message, fds: Sequence[int]) -> None:
         with self.lock:
             channel = self.connected()
             self.handles[handle.id] = handle
@@ -111,11 +121,10 @@ class ForkServer:
                 handle.ended.clear()
                 handle.exit = None
                 self.connected().send(request, fds)
-        return handle
 
     def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> None:
         """Have a parent ready for notebooks that import these modules."""
-        self.send({"op": "warm", "env": dict(env), "imports": sorted(imports)})
+        self.send({"op": "warm", "env": import_time_variables(env), "imports": sorted(imports)})
 
     def status(self, seconds: float = 5.0) -> Message:
         with self.replied:

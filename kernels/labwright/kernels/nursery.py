@@ -208,6 +208,8 @@ class Nursery:
         for parent in [*self.parents.values(), *self.leaving]:
             parent.process.kill()
             parent.process.wait()
+        self.parents.clear()
+        self.leaving.clear()
 
     def status(self) -> list[Message]:
         return [

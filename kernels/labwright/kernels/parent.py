@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import resource
 import select
@@ -22,7 +23,8 @@ from pathlib import Path
 
 from labwright.kernels import afterfork
 from labwright.kernels.alive import live
-from labwright.kernels.channel import Channel, Message
+from labwright.kernels.channel import Channel, Message, read_memory_file
+from labwright.kernels.errors import ChannelBroken
 from labwright.kernels.preload import preload
 from labwright.kernels.rehearsal import rehearse
 from labwright.kernels.warm import WarmKernelApp
@@ -73,16 +75,18 @@ class WarmParent:
 
     def become(self, request: Message, fds: list[int], parent_pid: int) -> None:
         try:
+            # Read here and not before the fork: the parent's memory must never have held a run's tokens.
+            env = json.loads(read_memory_file(fds.pop(0)))
             afterfork.start_anew(
                 request["cwd"],
-                request["env"],
+                env,
                 self.app.added_environment,
                 request["umask"],
                 request["limits"],
                 fds,
                 parent_pid,
             )
-        except OSError as error:
+        except (OSError, ValueError, ChannelBroken) as error:
             print(f"labwright: the kernel could not start: {error}", file=sys.__stderr__, flush=True)
             os._exit(70)
         live(self.app, request, fds)

@@ -73,6 +73,7 @@ class ForkServer:
             elif time.monotonic() - self.idle_since > self.idle_seconds:
                 break
         self.nursery.close()
+        self.end_kernels()
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, callback)
@@ -215,11 +216,19 @@ class ForkServer:
         for order in orders:
             self.place(order)
 
+    def end_kernels(self) -> None:
+        """After the last parent: its kernels have died with it, but not what they started."""
+        sessions = {kernel.pid for kernel in self.kernels.values() if kernel.pid is not None}
+        for pid in sessions:
+            end_adopted(pid)
+        end_sessions(sessions)
+        self.end_strays()
+
     def end_strays(self) -> None:
         """Whatever became ours without being a parent was left by a parent that has ended."""
-        known = self.nursery.pids()
-        for pid in children_of(os.getpid()):
-            if pid not in known:
+        # The end of one makes us the parent of what it had started.
+        while strays := set(children_of(os.getpid())) - self.nursery.pids():
+            for pid in strays:
                 end_adopted(pid)
 
     def status(self) -> Message:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
+
+DYING_SECONDS = 1.0
 
 
 class SessionBook:
@@ -39,6 +42,10 @@ class SessionBook:
     def end_all(self) -> None:
         """End what an earlier server left behind, and start with an empty book."""
         left = {int(line) for line in self.path.read_text().split()}
+        # The operating system is killing their leaders at this moment; one that stays has a number that was reused.
+        deadline = time.monotonic() + DYING_SECONDS
+        while any(map(is_alive, left)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         if left:
             end_sessions(left)
         os.ftruncate(self.fd, 0)
@@ -53,8 +60,16 @@ def end_sessions(sessions: set[int]) -> None:
         with contextlib.suppress(OSError):
             session = os.getsid(pid)
             # A living leader means that the number has been given to somebody else since.
-            if session in sessions and not Path(f"/proc/{session}").exists():
+            if session in sessions and not is_alive(session):
                 os.kill(pid, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    try:
+        return parse_stat(Path(f"/proc/{pid}"))[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def children_of(pid: int) -> list[int]:
