@@ -12,9 +12,9 @@ import pytest
 from labwright.kernels.ordinary import OrdinaryEngine
 
 
-@pytest.fixture(params=["ordinary"], scope="module")
+@pytest.fixture(params=["ordinary", "fork server"], scope="module")
 def engine(request):
-    return OrdinaryEngine()
+    return OrdinaryEngine() if request.param == "ordinary" else request.getfixturevalue("fork_server_engine")
 
 
 def test_a_run_succeeds_and_tells_each_cell(engine, make_run):

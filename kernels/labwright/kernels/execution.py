@@ -81,8 +81,9 @@ class NotebookEngine(Protocol):
 def parameterise(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
     """A copy of `notebook` with papermill's metadata and, if there are any, the parameters injected."""
     # Imported here: papermill takes 0.4 s to import, and most of what reads this contract never calls it.
-    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    prepared: NotebookNode = load_notebook_node(notebook)
+    from labwright.kernels.notebooks import load_for_papermill
+
+    prepared = load_for_papermill(notebook)
     return parameterize_notebook(prepared, dict(parameters)) if parameters else prepared

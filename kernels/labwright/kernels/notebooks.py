@@ -4,9 +4,34 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nbformat
-from nbformat import NotebookNode
+from nbformat import NotebookNode, v4
+
+
+def copy_notebook(node: Any) -> Any:
+    """A copy of the containers; the (immutable) strings are shared, however large they are."""
+    if isinstance(node, dict):
+        return NotebookNode((key, copy_notebook(value)) for key, value in node.items())
+    if isinstance(node, list):
+        return [copy_notebook(item) for item in node]
+    return node
+
+
+def load_for_papermill(notebook: NotebookNode) -> NotebookNode:
+    """A copy with papermill's metadata, as `papermill.iorw.load_notebook_node` makes it.
+
+    A notebook of the newest format needs no trip through text and validation, which take 4 ms.
+    """
+    from papermill.iorw import load_notebook_node
+
+    newest = (notebook.nbformat, notebook.nbformat_minor) == (v4.nbformat, v4.nbformat_minor)
+    if not newest or "papermill" not in notebook.metadata:
+        loaded: NotebookNode = load_notebook_node(notebook)
+        return loaded
+    copied: NotebookNode = copy_notebook(notebook)
+    return copied
 
 
 def write_durably(text: str, path: Path) -> None:
@@ -26,4 +51,4 @@ def write_durably(text: str, path: Path) -> None:
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     """Write `notebook` as papermill does, but durably and in one step."""
-    write_durably(nbformat.writes(notebook), path)  # type: ignore[no-untyped-call]
+    write_durably(nbformat.writes(notebook), path)

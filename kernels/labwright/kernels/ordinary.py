@@ -26,11 +26,10 @@ from papermill.execute import (
     raise_for_execution_errors,
     remove_error_markers,
 )
-from papermill.iorw import load_notebook_node
 from papermill.utils import nb_kernel_name
 
 from labwright.kernels.execution import CellError, CellProgress, Execution, Outcome
-from labwright.kernels.notebooks import write_notebook
+from labwright.kernels.notebooks import load_for_papermill, write_notebook
 
 # How long a kernel may take to answer an interrupt before it is killed.
 GRACE_SECONDS = 2.0
@@ -64,7 +63,7 @@ class OrdinaryEngine:
 
 def prepare(execution: Execution) -> NotebookNode:
     """The notebook as papermill hands it to an engine: upgraded, with metadata, without old error marks."""
-    notebook: NotebookNode = load_notebook_node(execution.notebook)
+    notebook = load_for_papermill(execution.notebook)
     known = notebook.metadata.papermill.get("input_path")
     notebook = prepare_notebook_metadata(notebook, known, str(execution.output_path))
     cleaned: NotebookNode = remove_error_markers(notebook)

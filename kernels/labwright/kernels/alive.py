@@ -1,0 +1,164 @@
+"""What a forked kernel does from its first to its last instruction."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+from ipykernel.kernelbase import Kernel
+from tornado.ioloop import IOLoop
+
+from labwright.kernels.channel import Channel, Message
+from labwright.kernels.sessions import has_children
+from labwright.kernels.warm import WarmKernelApp
+
+
+class NotebookKernel:
+    """Answers an engine's requests one by one, in the kernel's own event loop."""
+
+    def __init__(self, app: WarmKernelApp, channel: Channel) -> None:
+        self.app = app
+        self.kernel = app.kernel
+        self.channel = channel
+        self.waiting: asyncio.Queue[Message] = asyncio.Queue()
+        self.worker: asyncio.Task[None] | None = None
+
+    def serve(self) -> None:
+        """Until the engine says that it is done, or has gone."""
+        loop = IOLoop.current()
+        self.kernel.shell.exit_now = False
+        # Not IPythonKernel.start, which warns that there is no socket for the debugger.
+        Kernel.start(self.kernel)
+        loop.asyncio_loop.add_reader(self.channel.fileno(), self.receive)  # type: ignore[attr-defined]
+        loop.add_callback(self.start_worker)
+        self.channel.send({"op": "ready", "language_info": self.kernel.language_info})
+        loop.start()
+
+    async def start_worker(self) -> None:
+        self.worker = asyncio.ensure_future(self.work())
+
+    def receive(self) -> None:
+        received = self.channel.receive()
+        if received is None:
+            # The runner is gone and with it everybody who could want a result.
+            os.killpg(0, signal.SIGKILL)
+        else:
+            self.waiting.put_nowait(received[0])
+
+    async def work(self) -> None:
+        while True:
+            request = await self.waiting.get()
+            if request["op"] == "finish":
+                self.kernel.io_loop.stop()
+                return
+            # Runs in a context of its own, as each message of an ordinary kernel does.
+            await asyncio.ensure_future(self.kernel.dispatch_shell([b"", as_message(request)]))
+
+
+def as_message(request: Message) -> Message:
+    """A request as the shell channel would have delivered it."""
+    header = {
+        "msg_id": request["id"],
+        "msg_type": request["op"],
+        "session": request["session"],
+        "username": request.get("username", "username"),
+        "version": "5.4",
+    }
+    return {
+        "header": header,
+        "msg_id": header["msg_id"],
+        "msg_type": header["msg_type"],
+        "parent_header": request.get("parent", {}),
+        "metadata": {},
+        "content": request["content"],
+        "buffers": [],
+    }
+
+
+def run_notebook(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
+    import socket
+
+    channel = Channel(socket.socket(fileno=fds[0]))
+    app.channel = channel
+    app.come_alive_in_notebook(channel)
+    NotebookKernel(app, channel).serve()
+
+
+def run_over_zmq(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
+    for number, fd in enumerate(fds, start=1):
+        os.dup2(fd, number)
+        os.close(fd)
+    app.come_alive_over_zmq(request["argv"])
+    app.start()
+
+
+MODES = {"notebook": run_notebook, "zmq": run_over_zmq}
+
+
+def live(app: WarmKernelApp, request: Message, fds: list[int]) -> NoReturn:
+    """Be a kernel, and end as Python would, but without taking every module apart."""
+    status = 1
+    try:
+        gc.enable()
+        MODES[request["mode"]](app, request, fds)
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:  # noqa: BLE001 - the top of a process
+        sys.__excepthook__(*sys.exc_info())
+    finally:
+        leave(app, status)
+
+
+def leave(app: WarmKernelApp, status: int) -> NoReturn:
+    """Run what Python runs at exit; then drop the user's objects, so that their files are flushed."""
+    try:
+        end_children(app)
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        drop_user_objects(app)
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        say_goodbye(app, status)
+    except BaseException:  # noqa: BLE001 - the top of a process
+        sys.__excepthook__(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def say_goodbye(app: WarmKernelApp, status: int) -> None:
+    """Tell the engine that nothing is left to do but to end, which takes the operating system a while."""
+    if app.channel is None or status:
+        return
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    with contextlib.suppress(OSError):
+        app.channel.send({"op": "left", "cpu_seconds": cpu_seconds, "peak_memory_bytes": own.ru_maxrss * 1024})
+
+
+def end_children(app: WarmKernelApp) -> None:
+    """As ipykernel at shutdown: subprocesses in the kernel's group are asked to end, then made to."""
+    if has_children():
+        asyncio.new_event_loop().run_until_complete(app.kernel._progressively_terminate_all_children())
+
+
+def drop_user_objects(app: WarmKernelApp) -> None:
+    """Clear the namespaces that the run made; what was loaded before the fork holds nothing of it."""
+    shell: Any = app.shell
+    added = [module for name, module in list(sys.modules.items()) if name not in app.preloaded]
+    shell.user_ns.clear()
+    if shell.history_manager is not None:
+        shell.history_manager.output_hist.clear()
+    for module in added:
+        vars(module).clear()
+    # Cheap: what the parent made is frozen and not visited.
+    gc.collect()

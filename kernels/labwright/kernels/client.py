@@ -1,0 +1,285 @@
+"""How a process asks the fork server for kernels: one connection, usable from several threads."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labwright.kernels.channel import Channel, Message, write_memory_file
+from labwright.kernels.environment import import_time_variables
+from labwright.kernels.errors import ForkServerError, ForkServerGone, SpawnRefused
+
+START_SECONDS = 30.0
+
+
+@dataclass
+class Exit:
+    """How a kernel ended: `status` as `waitpid` gives it; `lost` if its warm parent or server ended first."""
+
+    status: int
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    lost: str | None = None
+
+
+@dataclass
+class Handle:
+    """A kernel that was asked for."""
+
+    server: ForkServer
+    id: str
+    pid: int | None = None
+    refusal: str | None = None
+    exit: Exit | None = None
+    answered: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def wait_started(self, seconds: float) -> int:
+        """The kernel's process id, once it has been forked."""
+        if not self.answered.wait(seconds):
+            raise ForkServerGone(f"The fork server did not answer within {seconds:g} s.")
+        if self.refusal is not None:
+            raise SpawnRefused(self.refusal)
+        if self.pid is None:
+            raise ForkServerGone("The fork server ended before it could start the kernel; run it again.")
+        return self.pid
+
+    def signal(self, number: int) -> None:
+        self.server.send({"op": "signal", "id": self.id, "number": int(number)})
+
+
+class ForkServer:
+    """A connection to the fork server in `directory`, which is started if nobody has yet."""
+
+    def __init__(self, directory: Path | None = None, idle_seconds: float = 600.0) -> None:
+        self.directory = directory or default_directory()
+        self.idle_seconds = idle_seconds
+        self.lock = threading.Lock()
+        self.channel: Channel | None = None
+        self.handles: dict[str, Handle] = {}
+        self.numbers = itertools.count(1)
+        self.closing = False
+        self.replies: list[Message] = []
+        self.replied = threading.Condition()
+
+    # -- asking ---------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        mode: str,
+        cwd: Path,
+        env: Mapping[str, str],
+        fds: Sequence[int],
+        imports: frozenset[str] = frozenset(),
+        limits: Mapping[str, int] | None = None,
+        **details: Any,
+    ) -> Handle:
+        """Ask for a kernel; the answer comes with `Handle.wait_started`."""
+        handle = Handle(self, str(next(self.numbers)))
+        request = {
+            "op": "spawn",
+            "id": handle.id,
+            "mode": mode,
+            "cwd": str(cwd),
+            "env": import_time_variables(env),
+            "imports": sorted(imports),
+            "umask": None,
+            "limits": dict(limits or {}),
+            **details,
+        }
+        # The environment may hold tokens: it travels in a memory file that nobody but the fork reads.
+        secret = write_memory_file(json.dumps(dict(env)).encode())
+        try:
+            self.send_spawn(handle, request, [secret, *fds])
+        finally:
+            os.close(secret)
+        return handle
+
+    def send_spawn(self, handle: Handle, request: Message, fds: Sequence[int]) -> None:
+        with self.lock:
+            channel = self.connected()
+            self.handles[handle.id] = handle
+            try:
+                channel.send(request, fds)
+            except OSError:
+                # The server went away since the last call: a new one starts, once.
+                self.lose(channel)
+                self.handles[handle.id] = handle
+                handle.answered.clear()
+                handle.ended.clear()
+                handle.exit = None
+                self.connected().send(request, fds)
+
+    def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> None:
+        """Have a parent ready for notebooks that import these modules."""
+        self.send({"op": "warm", "env": import_time_variables(env), "imports": sorted(imports)})
+
+    def status(self, seconds: float = 5.0) -> Message:
+        with self.replied:
+            self.send({"op": "status"})
+            if not self.replied.wait_for(lambda: self.replies, seconds):
+                raise ForkServerGone("The fork server did not answer.")
+            return self.replies.pop()
+
+    def stop(self) -> None:
+        """End the server and every kernel of every client."""
+        with contextlib.suppress(ForkServerError, OSError):
+            self.send({"op": "stop"})
+
+    def close(self) -> None:
+        """Disconnect; the server ends the kernels of this client."""
+        self.closing = True
+        with self.lock:
+            if self.channel is not None:
+                with contextlib.suppress(OSError):
+                    self.channel.sock.shutdown(socket.SHUT_RDWR)
+
+    def send(self, message: Message) -> None:
+        with self.lock, contextlib.suppress(OSError):
+            self.connected().send(message)
+
+    # -- listening ------------------------------------------------------------------------------------
+
+    def connected(self) -> Channel:
+        if self.channel is None:
+            sock, pid = connect_or_start(self.directory, self.idle_seconds)
+            self.channel = Channel(sock)
+            threading.Thread(
+                target=self.listen, args=(self.channel, pid), name="fork-server-client", daemon=True
+            ).start()
+        return self.channel
+
+    def listen(self, channel: Channel, server_pid: int | None) -> None:
+        with contextlib.suppress(OSError, ForkServerError):
+            while received := channel.receive():
+                self.hear(received[0])
+        with self.lock:
+            self.lose(channel)
+        channel.close()
+        if server_pid is not None and not self.closing:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(server_pid, 0)
+
+    def hear(self, event: Message) -> None:
+        if event["event"] == "status":
+            with self.replied:
+                self.replies.append(event)
+                self.replied.notify_all()
+            return
+        handle = self.handles.get(event["id"])
+        if handle is None:
+            return
+        if event["event"] == "started":
+            handle.pid = event["pid"]
+        elif event["event"] == "refused":
+            handle.refusal = event["reason"]
+            del self.handles[handle.id]
+        elif event["event"] == "exited":
+            used = (event.get("cpu_seconds"), event.get("peak_memory_bytes"))
+            self.end(handle, Exit(event["status"], *used, lost=event.get("lost")))
+        handle.answered.set()
+
+    def end(self, handle: Handle, exit: Exit) -> None:
+        handle.exit = exit
+        self.handles.pop(handle.id, None)
+        handle.answered.set()
+        handle.ended.set()
+
+    def lose(self, channel: Channel) -> None:
+        """The server has ended, and the operating system has ended its kernels with it."""
+        if self.channel is not channel:
+            return
+        self.channel = None
+        for handle in list(self.handles.values()):
+            self.end(handle, Exit(9, lost="the fork server ended"))
+
+
+def default_directory() -> Path:
+    """One folder per user and environment, that only the user can enter."""
+    environment = hashlib.sha256(f"{sys.prefix}\0{sys.executable}".encode()).hexdigest()[:12]
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(runtime) / "labwright" if runtime else Path(f"/tmp/labwright-{os.geteuid()}")  # noqa: S108
+    return base / f"kernels-{environment}"
+
+
+def make_private(directory: Path) -> None:
+    """Make `directory`, or make sure that it is ours alone: another user may have been first in /tmp."""
+    for folder in (directory.parent, directory):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if status.st_uid != os.geteuid():
+            raise ForkServerError(f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.")
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+def connect(directory: Path) -> socket.socket | None:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.connect(str(directory / "socket"))
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def connect_or_start(directory: Path, idle_seconds: float) -> tuple[socket.socket, int | None]:
+    """A connection, and the server's process id if it was this process that started it."""
+    if sock := connect(directory):
+        return sock, None
+    make_private(directory)
+    with (directory / "lock").open("w") as lock:
+        # Whoever holds the lock starts the server; the others find it running when they get the lock.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if sock := connect(directory):
+            return sock, None
+        pid = start(directory, idle_seconds)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and not reap(pid):
+            if sock := connect(directory):
+                return sock, pid
+            time.sleep(0.005)
+    raise ForkServerGone(f"The fork server did not start; see {directory / 'log'}.")
+
+
+def start(directory: Path, idle_seconds: float) -> int:
+    """Start a server that outlives this process if it is still needed then."""
+    log = str(directory / "log")
+    return os.posix_spawn(
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "labwright.kernels.server",
+            str(directory),
+            "--idle-seconds",
+            str(idle_seconds),
+        ],
+        import_time_variables(os.environ),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def reap(pid: int) -> bool:
+    """Whether the child has ended."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

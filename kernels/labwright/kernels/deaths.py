@@ -1,0 +1,96 @@
+"""Why a kernel ended, as a sentence with a remedy."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+GIB = 1024**3
+
+REMEDIES: Mapping[int, str] = {
+    signal.SIGSEGV: "A compiled library crashed: update the package that was running, or report it to its authors.",
+    signal.SIGABRT: "A compiled library gave up: look at what it printed last.",
+    signal.SIGBUS: "A memory-mapped file shrank, or a disk or /dev/shm is full.",
+    signal.SIGILL: "A compiled library uses instructions that this processor lacks: install another build.",
+    signal.SIGFPE: "A compiled library divided by zero.",
+    signal.SIGXCPU: "It used up the processor time that it was allowed.",
+    signal.SIGTERM: "Something asked it to end: an admin, or a machine that was shutting down.",
+}
+
+
+def explain(status: int, peak_memory_bytes: int | None, out_of_memory: bool, lost: str | None) -> str:
+    """Say why a kernel that nobody stopped is gone. `status` is as `waitpid` gives it."""
+    if out_of_memory:
+        return explain_memory(peak_memory_bytes)
+    if lost is not None:
+        return f"The kernel was lost, because {lost}. Run it again."
+    if os.WIFSIGNALED(status):
+        return explain_signal(os.WTERMSIG(status), peak_memory_bytes)
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return "The notebook ended its own kernel (exit or quit) before its last cell."
+    return f"The kernel ended itself with exit status {code} (os._exit, or a library that calls exit)."
+
+
+def explain_memory(peak_memory_bytes: int | None) -> str:
+    used = f" after it had used {peak_memory_bytes / GIB:.1f} GiB" if peak_memory_bytes else ""
+    return (
+        f"The kernel ran out of memory{used} and was killed. "
+        "Choose a profile with more memory, or work on less data at a time."
+    )
+
+
+def explain_signal(number: int, peak_memory_bytes: int | None) -> str:
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    if number == signal.SIGKILL:
+        used = f" It had used {peak_memory_bytes / GIB:.1f} GiB of memory at most." if peak_memory_bytes else ""
+        return f"The kernel was killed ({name}) from outside.{used} If nobody did it on purpose, run it again."
+    remedy = REMEDIES.get(number, "")
+    return f"The kernel crashed with {name}. {remedy}".strip()
+
+
+def memory_cgroup() -> Path | None:
+    """The memory control group of this process, in version 1 or 2."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            return Path("/sys/fs/cgroup/memory") / path.lstrip("/")
+    for line in lines:
+        number, _, path = line.split(":", 2)
+        if number == "0":
+            return Path("/sys/fs/cgroup") / path.lstrip("/")
+    return None
+
+
+def count_oom_kills(group: Path | None) -> int:
+    """How many processes the kernel has killed in this group for want of memory."""
+    if group is None:
+        return 0
+    for name in ("memory.events", "memory.oom_control"):
+        try:
+            lines = (group / name).read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+class OomWatch:
+    """Tells whether the machine has killed something for want of memory since it was last asked."""
+
+    def __init__(self) -> None:
+        self.group = memory_cgroup()
+        self.seen = count_oom_kills(self.group)
+
+    def struck(self) -> bool:
+        now = count_oom_kills(self.group)
+        before, self.seen = self.seen, now
+        return now > before

@@ -1,0 +1,323 @@
+"""Runs notebooks in kernels of the fork server, without sockets between runner and kernel.
+
+What it cannot do faithfully goes to papermill's ordinary engine, and the outcome's log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from nbformat import NotebookNode
+
+from labwright.kernels import channel as channels
+from labwright.kernels.cell_outputs import Outputs
+from labwright.kernels.channel import Channel, Message
+from labwright.kernels.client import Exit, ForkServer, Handle
+from labwright.kernels.deaths import OomWatch, explain
+from labwright.kernels.errors import ForkServerError
+from labwright.kernels.execution import CellProgress, Execution, Outcome
+from labwright.kernels.ordinary import GRACE_SECONDS, OrdinaryEngine, find_error, mark_error, prepare
+from labwright.kernels.preload import imports_of
+from labwright.kernels.record import Record
+from labwright.kernels.suitability import unsuitable
+
+TICK_SECONDS = 0.1
+# A cell that runs this long is shown as running, and then saved at this interval while it shows more.
+LONG_CELL_SECONDS = 0.5
+AUTOSAVE_SECONDS = 5.0
+# As long as jupyter_client waits for a kernel to shut down before it kills it.
+SHUTDOWN_SECONDS = 5.0
+
+
+class ForkServerEngine:
+    """A `NotebookEngine` on a fork server; safe to call from several threads at once."""
+
+    def __init__(self, server: ForkServer | None = None, limits: Mapping[str, int] | None = None) -> None:
+        self.server = server or ForkServer()
+        self.limits = dict(limits or {})
+        self.oom = OomWatch()
+
+    def execute(
+        self,
+        execution: Execution,
+        *,
+        on_cell: Callable[[CellProgress], None],
+        cancelled: threading.Event,
+    ) -> Outcome:
+        reason = unsuitable(execution.notebook, execution.kernel_name)
+        if reason is not None:
+            outcome = OrdinaryEngine().execute(execution, on_cell=on_cell, cancelled=cancelled)
+            return replace(outcome, log=f"Fell back to papermill's engine because {reason}.\n{outcome.log}")
+        notebook = prepare(execution)
+        record = Record(notebook, execution.output_path, on_cell)
+        record.notebook_start()
+        run = Run(self, execution, record, cancelled)
+        try:
+            run.execute()
+        finally:
+            record.notebook_complete()
+            run.end()
+        error = find_error(notebook)
+        if error is not None:
+            mark_error(notebook, execution.output_path)
+        return run.outcome(error)
+
+
+class Run:
+    """One notebook in one kernel, from the spawn to the exit status."""
+
+    def __init__(
+        self,
+        engine: ForkServerEngine,
+        execution: Execution,
+        record: Record,
+        cancelled: threading.Event,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.execution = execution
+        self.record = record
+        self.cancelled = cancelled
+        self.outputs = Outputs(record, self.talk_back, options or {})
+        self.session = uuid.uuid4().hex
+        timeout = execution.timeout_seconds
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.kill_at: float | None = None
+        self.stopped_for: str | None = None
+        self.problem: str | None = None
+        self.died = False
+        self.finished = False
+        self.goodbye: Exit | None = None
+        self.cell_timeout: float | None = None
+        self.interrupt_late_cells = False
+        self.cell_deadline: float | None = None
+        self.late_cell: NotebookNode | None = None
+        self.save_at: float | None = None
+        self.next_check = 0.0
+
+    def limit_cells(self, seconds: float | None, interrupt: bool) -> None:
+        """As papermill's execution_timeout: a late cell ends the run, or is interrupted if `interrupt`."""
+        self.cell_timeout = seconds
+        self.interrupt_late_cells = interrupt
+        self.handle: Handle | None = None
+        self.channel: Channel | None = None
+
+    # -- from start to end ----------------------------------------------------------------------------
+
+    def execute(self) -> None:
+        try:
+            language_info = self.start()
+            if language_info is not None and self.run_cells():
+                self.outputs.finish(language_info)
+                self.talk({"op": "finish"})
+                self.finished = True
+            else:
+                self.died = True
+        except ForkServerError as error:
+            self.problem = str(error)
+
+    def start(self) -> Message | None:
+        """Have the kernel forked; the answer is its language, or None if it did not get there."""
+        ours, theirs = channels.pair()
+        self.channel = Channel(ours)
+        with theirs:
+            self.handle = self.engine.server.spawn(
+                "notebook",
+                self.execution.cwd,
+                {**self.execution.env, "JPY_PARENT_PID": str(os.getpid())},
+                [theirs.fileno()],
+                imports_of(self.record.nb),
+                self.engine.limits,
+            )
+        self.handle.wait_started(self.execution.start_timeout_seconds)
+        deadline = time.monotonic() + self.execution.start_timeout_seconds
+        while (frame := self.hear()) is not None:
+            if frame[0]["op"] == "ready":
+                language_info: Message = frame[0]["language_info"]
+                return language_info
+            if time.monotonic() > deadline:
+                self.problem = f"The kernel was not ready within {self.execution.start_timeout_seconds:g} s."
+                self.kill()
+        return None
+
+    def run_cells(self) -> bool:
+        """Whether the kernel lived to the end (of the notebook, or of the cell that failed)."""
+        cells = self.record.nb.cells
+        for index, cell in enumerate(cells):
+            if self.must_stop():
+                return True
+            self.record.cell_start(cell, index)
+            try:
+                alive, failed = self.run_cell(cell, index)
+                if failed:
+                    self.record.cell_exception(cell, cell_index=index)
+            finally:
+                self.record.cell_complete(cell, index)
+            if failed or not alive:
+                return alive
+        return True
+
+    def run_cell(self, cell: NotebookNode, index: int) -> tuple[bool, bool]:
+        """Whether the kernel is still alive, and whether the cell failed in a way that ends the run."""
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type != "code" or not cell.source.strip() or "skip-execution" in tags:
+            return True, False
+        self.outputs.begin(cell)
+        allowed = self.outputs.client.allow_errors or "raises-exception" in tags
+        self.talk(self.request(cell, stop_on_error=not allowed))
+        self.cell_deadline = time.monotonic() + self.cell_timeout if self.cell_timeout else None
+        self.save_at = time.monotonic() + LONG_CELL_SECONDS
+        try:
+            return self.listen_for(cell, index, allowed)
+        finally:
+            self.cell_deadline = self.save_at = None
+
+    def listen_for(self, cell: NotebookNode, index: int, allowed: bool) -> tuple[bool, bool]:
+        while True:
+            frame = self.hear()
+            if frame is None:
+                return False, False
+            message, size = frame
+            if message["op"] != "message" or message["parent"] != self.current:
+                continue
+            if self.outputs.take(message, size, cell, index):
+                reply = self.outputs.reply or {}
+                return True, reply.get("status") == "error" and not allowed
+
+    def request(self, cell: NotebookNode, stop_on_error: bool) -> Message:
+        self.current = uuid.uuid4().hex
+        return {
+            "op": "execute_request",
+            "id": self.current,
+            "session": self.session,
+            "content": {
+                "code": cell.source,
+                "silent": False,
+                "store_history": True,
+                "user_expressions": {},
+                "allow_stdin": False,
+                "stop_on_error": stop_on_error,
+            },
+        }
+
+    # -- talking and listening ------------------------------------------------------------------------
+
+    def talk(self, message: Message) -> None:
+        assert self.channel is not None
+        # If the kernel has gone, listening finds out and says why.
+        with contextlib.suppress(OSError):
+            self.channel.send(message)
+
+    def talk_back(self, message: Message) -> None:
+        self.talk(
+            {
+                "op": message["msg_type"],
+                "id": uuid.uuid4().hex,
+                "session": self.session,
+                "parent": message["parent"],
+                "content": message["content"],
+            }
+        )
+
+    def hear(self) -> tuple[Message, int] | None:
+        """The next message and its size; None when the kernel is gone. Stops the kernel when it must."""
+        assert self.channel is not None
+        assert self.handle is not None
+        while True:
+            ready = self.channel.wait(TICK_SECONDS)
+            # By the clock and not only when it is quiet: a cell that prints without end can be stopped too.
+            if not ready or time.monotonic() >= self.next_check:
+                self.next_check = time.monotonic() + TICK_SECONDS
+                self.check_cell()
+                self.must_stop()
+                self.save_long_cell()
+            if ready:
+                return self.channel.receive_sized()
+            if self.handle.ended.is_set() and not self.channel.wait(0):
+                return None
+
+    def save_long_cell(self) -> None:
+        if self.save_at is not None and time.monotonic() >= self.save_at:
+            self.record.save_progress()
+            self.save_at = time.monotonic() + AUTOSAVE_SECONDS
+
+    def must_stop(self) -> bool:
+        """Whether the run is to stop; the first time it interrupts the kernel, later it kills it."""
+        if self.stopped_for is None:
+            if self.cancelled.is_set():
+                self.stopped_for = "cancelled"
+            elif self.deadline is not None and time.monotonic() > self.deadline:
+                self.stopped_for = "timed-out"
+            else:
+                return False
+            assert self.handle is not None
+            self.handle.signal(signal.SIGINT)
+            self.kill_at = time.monotonic() + GRACE_SECONDS
+        elif self.kill_at is not None and time.monotonic() > self.kill_at:
+            self.kill()
+        return True
+
+    def check_cell(self) -> None:
+        if self.cell_deadline is None or time.monotonic() < self.cell_deadline:
+            return
+        assert self.handle is not None
+        self.cell_deadline = None
+        if self.interrupt_late_cells:
+            self.handle.signal(signal.SIGINT)
+        else:
+            self.late_cell = self.record.nb.cells[self.record.running]
+            self.kill()
+
+    def kill(self) -> None:
+        if self.handle is not None:
+            self.handle.signal(signal.SIGKILL)
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Wait for the kernel's exit status, and see to it that there is one."""
+        if self.handle is not None and self.handle.answered.is_set() and self.handle.refusal is None:
+            patience = SHUTDOWN_SECONDS if self.stopped_for is None else 0.5
+            if not (self.finished and self.hear_goodbye(patience)) and not self.handle.ended.wait(patience):
+                self.kill()
+                self.handle.ended.wait(SHUTDOWN_SECONDS)
+        if self.channel is not None:
+            self.channel.close()
+
+    def hear_goodbye(self, seconds: float) -> bool:
+        """Whether the kernel said that it has run everything that runs at exit. Nothing can fail after that."""
+        assert self.channel is not None
+        assert self.handle is not None
+        deadline = time.monotonic() + seconds
+        while self.channel.wait(deadline - time.monotonic()):
+            received = self.channel.receive_sized()
+            if received is None:
+                return False
+            message = received[0]
+            if message["op"] == "left":
+                self.goodbye = Exit(0, message["cpu_seconds"], message["peak_memory_bytes"])
+                return True
+        return False
+
+    def outcome(self, error: Any) -> Outcome:
+        exit = self.goodbye or (self.handle.exit if self.handle is not None else None) or Exit(0)
+        used = (exit.cpu_seconds, exit.peak_memory_bytes)
+        if self.stopped_for == "cancelled":
+            return Outcome("cancelled", error, "The run was cancelled.", *used)
+        if self.stopped_for == "timed-out":
+            late = f"The run took longer than its timeout of {self.execution.timeout_seconds:g} s; raise the timeout."
+            return Outcome("timed-out", error, late, *used)
+        if self.problem is not None:
+            return Outcome("died", error, self.problem, *used)
+        if self.died:
+            struck = exit.status == signal.SIGKILL and self.engine.oom.struck()
+            return Outcome("died", error, explain(exit.status, exit.peak_memory_bytes, struck, exit.lost), *used)
+        return Outcome("succeeded" if error is None else "failed", error, None, *used)

@@ -1,0 +1,113 @@
+"""Which environment variables a warm parent may see, and how a change of the environment on disk is noticed.
+
+A parent is started with an allow-list of variables that matter while modules are imported; they are part of
+its identity, so that a run with other values gets a parent of its own. Everything else, tokens above all,
+reaches the kernel only after the fork.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+IMPORT_TIME_NAMES = frozenset(
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "VIRTUAL_ENV",
+        "CUDA_VISIBLE_DEVICES",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "MPLBACKEND",
+        "MPLCONFIGDIR",
+        "MATPLOTLIBRC",
+        "GLIBC_TUNABLES",
+        "SOURCE_DATE_EPOCH",
+        "TERM",
+    ]
+)
+IMPORT_TIME_PREFIXES = [
+    "PYTHON",
+    "LC_",
+    "XDG_",
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "BLIS_",
+    "NUMEXPR_",
+    "VECLIB_",
+    "CONDA_",
+    "IPYTHON",
+    "JUPYTER_",
+    "ARROW_",
+    "POLARS_",
+    "DASK_",
+    "MALLOC_",
+    "SKLEARN_",
+    "SCIPY_",
+    "PANDAS_",
+    "TF_",
+    "GIT_PYTHON_",
+    "PROTOCOL_BUFFERS_",
+    "NUMBA_",
+]
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_)KEY(?:$|_)|COOKIE", re.IGNORECASE)
+
+
+def import_time_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of `env` that a parent is started with."""
+    prefixes = tuple(IMPORT_TIME_PREFIXES)
+    return {
+        name: value
+        for name, value in sorted(env.items())
+        if (name in IMPORT_TIME_NAMES or name.startswith(prefixes)) and not SECRET.search(name)
+    }
+
+
+def identity(preload: str, variables: Mapping[str, str]) -> str:
+    """A name for the parents that may serve a kernel with these import-time variables."""
+    text = json.dumps([preload, dict(variables)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def watched_paths(variables: Mapping[str, str]) -> tuple[Path, ...]:
+    """Folders and files whose modification means that the next kernel must see something new."""
+    paths = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
+    paths.add(Path(sys.prefix) / "pyvenv.cfg")
+    paths.add(Path(sys.prefix) / "etc" / "labwright" / "preload.json")
+    paths.update(Path(entry) for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry)
+    ipython = Path(variables.get("IPYTHONDIR") or Path(variables.get("HOME", "/")) / ".ipython")
+    profile = ipython / "profile_default"
+    paths.update({profile / "ipython_config.py", profile / "ipython_kernel_config.py"})
+    return tuple(sorted(paths))
+
+
+def fingerprint(paths: Iterable[Path]) -> tuple[tuple[int, int], ...]:
+    """Changes when one of `paths` is written, made or removed; an install changes its site-packages folder."""
+    return tuple(stamp(path) for path in paths)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_ino)

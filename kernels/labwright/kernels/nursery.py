@@ -1,0 +1,241 @@
+"""The warm parents of a fork server: started on demand, replaced when they have gone stale or grown."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labwright.kernels import channel as channels
+from labwright.kernels.channel import Channel, Message
+from labwright.kernels.environment import fingerprint, identity, import_time_variables, watched_paths
+from labwright.kernels.errors import SpawnRefused
+from labwright.kernels.preload import BASE, choose_set, read_sets, shadowed, top_level
+
+log = logging.getLogger("labwright.kernels.nursery")
+
+# More than this many kinds of parents at a time would cost more memory than they save time.
+MOST_PARENTS = 8
+# A parent only grows when something leaks; then a new one is cheaper than finding out what.
+MOST_GROWTH_BYTES = 64 * 1024 * 1024
+
+
+@dataclass
+class Order:
+    """A kernel that was asked for and not yet forked, with the file descriptors that it will get."""
+
+    client: Any
+    key: str
+    request: Message
+    fds: list[int]
+
+    def forget(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+@dataclass
+class Parent:
+    """A process that forks. `kernels` are those it has been asked for and that have not ended."""
+
+    identity: str
+    preload: str
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    fingerprint: object
+    watched: Sequence[Path]
+    variables: Mapping[str, str]
+    born: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    kernels: set[str] = field(default_factory=set)
+    modules: frozenset[str] = frozenset()
+    resident_bytes: int = 0
+    retired: bool = False
+    orders: list[Order] = field(default_factory=list)
+
+    def take(self, order: Order) -> None:
+        if self.ready:
+            self.send(order.request, order.fds)
+            order.forget()
+        else:
+            self.orders.append(order)
+
+    def become_ready(self, modules: frozenset[str]) -> None:
+        self.ready = True
+        self.modules = modules
+        self.resident_bytes = resident_bytes(self.process.pid)
+        for order in self.give_back():
+            self.take(order)
+
+    def cancel(self, key: str) -> bool:
+        """Whether the kernel could be cancelled because it has not been forked yet."""
+        for order in self.orders:
+            if order.key == key:
+                order.forget()
+                self.orders.remove(order)
+                return True
+        return False
+
+    def give_back(self) -> list[Order]:
+        orders, self.orders = self.orders, []
+        return orders
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        try:
+            self.channel.send(message, fds)
+        except OSError:
+            log.warning("parent %d has gone", self.process.pid)
+
+
+class Nursery:
+    def __init__(self, watch: Callable[[Parent], None]) -> None:
+        self.watch = watch
+        self.prefix = Path(sys.prefix)
+        self.sets = read_sets(self.prefix)
+        self.refused: dict[str, str] = {}
+        self.parents: dict[str, Parent] = {}
+        self.leaving: list[Parent] = []
+        self.failures: dict[str, tuple[int, str]] = {}
+
+    # -- asking for a parent --------------------------------------------------------------------------
+
+    def parent_for(self, env: Mapping[str, str], imports: frozenset[str], cwd: str) -> Parent:
+        """A parent whose forks are what a fresh process with `env` in `cwd` would be; it may still warm up."""
+        parent = self.warm(env, imports)
+        modules = parent.modules or frozenset(map(top_level, self.sets[parent.preload]))
+        if parent.preload != BASE and shadowed(cwd, modules):
+            # The notebook's folder has a module of its own by the name of one that is preloaded.
+            parent = self.warm(env, frozenset())
+        parent.used = time.monotonic()
+        return parent
+
+    def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> Parent:
+        variables = import_time_variables(env)
+        preload = choose_set(self.sets, imports)
+        name = identity(preload, variables)
+        parent = self.parents.get(name)
+        if parent is not None and fingerprint(parent.watched) != parent.fingerprint:
+            self.retire(parent)
+            self.sets = read_sets(self.prefix)
+            self.refused.clear()
+            parent = None
+        if parent is None:
+            failed, reason = self.failures.get(name, (0, ""))
+            if failed >= 3:
+                del self.failures[name]
+                raise SpawnRefused(f"The warm parent for {preload!r} does not start: {reason}")
+            self.make_room()
+            parent = self.start(name, preload, variables)
+        return parent
+
+    def start(self, name: str, preload: str, variables: Mapping[str, str]) -> Parent:
+        ours, theirs = channels.pair()
+        watched = watched_paths(variables)
+        stamp = fingerprint(watched)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "labwright.kernels.parent", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                env={**variables, "MPLBACKEND": variables.get("MPLBACKEND") or INLINE_BACKEND},
+            )
+        parent = Parent(name, preload, process, Channel(ours), stamp, watched, variables)
+        modules = [module for module in self.sets[preload] if module not in self.refused]
+        parent.send({"op": "warm up", "modules": modules})
+        self.parents[name] = parent
+        self.watch(parent)
+        return parent
+
+    # -- what parents say -----------------------------------------------------------------------------
+
+    def note(self, parent: Parent, event: Message) -> None:
+        if event["event"] == "ready":
+            parent.become_ready(frozenset(event["modules"]))
+            self.failures.pop(parent.identity, None)
+            log.info("parent %d for %s is warm after %.2f s", parent.process.pid, parent.preload, event["seconds"])
+        elif event["event"] == "refused":
+            # The parent is spoilt and ends; the next one goes without that module.
+            self.refused[event["module"]] = event["reason"]
+            log.warning("%s is not preloaded: %s", event["module"], event["reason"])
+
+    def bury(self, parent: Parent) -> str:
+        """Forget a parent that has ended, and say why it ended."""
+        parent.channel.close()
+        status = parent.process.wait()
+        if self.parents.get(parent.identity) is parent:
+            del self.parents[parent.identity]
+        if parent in self.leaving:
+            self.leaving.remove(parent)
+        if not parent.ready:
+            count, _ = self.failures.get(parent.identity, (0, ""))
+            self.failures[parent.identity] = (count + 1, f"it ended with status {status} while it warmed up")
+        return f"its parent process ended with status {status}"
+
+    # -- retiring -------------------------------------------------------------------------------------
+
+    def retire(self, parent: Parent) -> None:
+        """Give it nothing more to do; it ends with the last of its kernels."""
+        parent.retired = True
+        self.parents.pop(parent.identity, None)
+        self.leaving.append(parent)
+        log.info("parent %d retires", parent.process.pid)
+
+    def make_room(self) -> None:
+        while len(self.parents) >= MOST_PARENTS:
+            self.retire(min(self.parents.values(), key=lambda parent: parent.used))
+
+    def retire_stale(self) -> None:
+        """Let grown parents retire, and retired ones go once their kernels are done."""
+        for parent in list(self.parents.values()):
+            if parent.ready and grown(parent):
+                self.retire(parent)
+        for parent in self.leaving:
+            if not parent.kernels and not parent.channel.sock._closed:  # type: ignore[attr-defined]
+                parent.process.terminate()
+
+    def pids(self) -> set[int]:
+        return {parent.process.pid for parent in [*self.parents.values(), *self.leaving]}
+
+    def close(self) -> None:
+        for parent in [*self.parents.values(), *self.leaving]:
+            parent.process.kill()
+            parent.process.wait()
+        self.parents.clear()
+        self.leaving.clear()
+
+    def status(self) -> list[Message]:
+        return [
+            {
+                "pid": parent.process.pid,
+                "preload": parent.preload,
+                "ready": parent.ready,
+                "kernels": len(parent.kernels),
+                "retired": parent.retired,
+                "refused": self.refused,
+            }
+            for parent in [*self.parents.values(), *self.leaving]
+        ]
+
+
+# ipykernel sets it in every kernel; matplotlib reads it while it is imported.
+INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def grown(parent: Parent) -> bool:
+    return resident_bytes(parent.process.pid) > parent.resident_bytes + MOST_GROWTH_BYTES

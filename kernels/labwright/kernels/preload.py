@@ -1,0 +1,200 @@
+"""What a warm parent imports ahead of time, and what it must not.
+
+A preload set is declared per environment in `<sys.prefix>/etc/labwright/preload.json`:
+
+    {"data": ["pandas", "matplotlib.pyplot"], "models": ["pandas", "sklearn.ensemble", "mlflow.sklearn"]}
+
+Without that file the sets below are used, as far as their modules are installed. A set is chosen for a
+kernel by what its notebook imports: forking costs time in proportion to what the parent holds (3 ms of CPU
+for a parent without pandas, 15 ms with scikit-learn and MLflow; measured), so the smallest fitting set wins.
+
+A module is refused when it leaves a thread running that a fork would lose, opens a device or a socket, or
+has initialised CUDA. Threads are looked for in /proc/self/task: native ones are invisible to `threading`.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+BASE = "base"
+DEFAULT_SETS: Mapping[str, tuple[str, ...]] = {
+    "data": ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
+    "models": (
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "matplotlib.pyplot",
+        "matplotlib_inline.backend_inline",
+        "sklearn.datasets",
+        "sklearn.ensemble",
+        "sklearn.linear_model",
+        "sklearn.metrics",
+        "sklearn.model_selection",
+        "sklearn.pipeline",
+        "sklearn.preprocessing",
+        "mlflow",
+        "mlflow.sklearn",
+    ),
+}
+# Threads that sleep until they are needed and whose library puts itself right after a fork.
+HARMLESS_THREADS: Mapping[str, str] = {
+    "jemalloc_bg_thd": "jemalloc stops and forgets its background threads in its own fork handlers",
+    "polars-ooc-clea": "polars removes old spill files with it; a fork that spills cleans up at exit",
+}
+# Modules that are known to break, with the reason that is told.
+UNSAFE_MODULES: Mapping[str, str] = {
+    "pyspark": "its gateway is a socket to a Java process, which forks would share",
+    "ray": "its worker threads and sockets do not survive a fork",
+    "tensorflow": "its thread pools start at import and hang in a fork",
+    "jax": "it is multithreaded from its first use, and a fork of it deadlocks",
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    module: str
+    reason: str
+
+
+def read_sets(prefix: Path) -> dict[str, tuple[str, ...]]:
+    """The preload sets of the environment at `prefix`, from the smallest to the largest."""
+    declared = prefix / "etc" / "labwright" / "preload.json"
+    sets = json.loads(declared.read_text()) if declared.exists() else dict(DEFAULT_SETS)
+    named = {name: tuple(modules) for name, modules in sets.items() if name != BASE}
+    return {BASE: (), **dict(sorted(named.items(), key=lambda item: len(item[1])))}
+
+
+def top_level(module: str) -> str:
+    return module.partition(".")[0]
+
+
+IMPORT_LINE = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_][\w.]*)", re.MULTILINE)
+
+
+def imports_of(notebook: NotebookNode) -> frozenset[str]:
+    """Top-level names of the modules that the code cells import, as far as the text shows it."""
+    names: set[str] = set()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            names |= imports_in(cell.source)
+    return frozenset(names)
+
+
+def imports_in(source: str) -> set[str]:
+    # Magics do not parse as Python, and parsing costs 50 times what this does: lines are looked at instead.
+    found = {top_level(name) for name in IMPORT_LINE.findall(source)}
+    if "import" in source and "," in source:
+        found |= imports_by_parsing(source)
+    return found
+
+
+def imports_by_parsing(source: str) -> set[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return set()
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Import))
+    return {top_level(alias.name) for node in nodes for alias in node.names}
+
+
+def choose_set(sets: Mapping[str, tuple[str, ...]], imports: Iterable[str]) -> str:
+    """The name of the smallest set that spares the most imports. Sets come smallest first."""
+    wanted = set(imports)
+    return max(sets, key=lambda name: (len(wanted & {top_level(module) for module in sets[name]}), -len(sets[name])))
+
+
+def shadowed(folder: str, modules: Set[str]) -> bool:
+    """Whether `folder` holds a module that Python would import in place of a preloaded one."""
+    try:
+        names = [path.name for path in Path(folder).iterdir()]
+    except OSError:
+        return False
+    return any(name.removesuffix(".py") in modules for name in names)
+
+
+def propose_set(notebooks: Iterable[NotebookNode], least_share: float = 0.2) -> tuple[str, ...]:
+    """Modules that at least `least_share` of the notebooks import, most frequent first."""
+    counts: Counter[str] = Counter()
+    total = 0
+    for notebook in notebooks:
+        total += 1
+        counts.update(imports_of(notebook))
+    usual = (name for name, count in counts.most_common() if count >= least_share * total)
+    return tuple(name for name in usual if name not in sys.stdlib_module_names)
+
+
+def thread_names() -> list[str]:
+    """Names of the operating system's threads of this process, but for the one that asks."""
+    tasks = Path("/proc/self/task")
+    own = str(os.getpid())
+    return [(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != own]
+
+
+def settle_threads() -> None:
+    """Fork once for nothing: libraries with a fork handler (OpenBLAS) stop their threads before it."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def dangers() -> str | None:
+    """Why this process must not be forked as it is, or None."""
+    settle_threads()
+    strangers = [name for name in thread_names() if name not in HARMLESS_THREADS]
+    if strangers:
+        return f"it leaves {len(strangers)} thread(s) running ({', '.join(sorted(set(strangers)))})"
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            target = fd.readlink()
+        except OSError:
+            continue
+        if str(target).startswith("/dev/nvidia"):
+            return "it has initialised CUDA, which cannot be used after a fork"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "it has initialised CUDA, which cannot be used after a fork"
+    return None
+
+
+def open_sockets() -> int:
+    count = 0
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += str(fd.readlink()).startswith("socket:")
+    return count
+
+
+def preload(modules: Iterable[str]) -> Refusal | None:
+    """Import `modules` in order; stop at the first that makes this process unfit for forking.
+
+    The process that gets a refusal is spoilt: it has to start again without that module.
+    """
+    sockets = open_sockets()
+    for module in modules:
+        if reason := UNSAFE_MODULES.get(top_level(module)):
+            return Refusal(module, reason)
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return Refusal(module, f"it cannot be imported: {error}")
+        except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
+            return Refusal(module, f"importing it raised {type(error).__name__}: {error}")
+        if reason := dangers():
+            return Refusal(module, reason)
+        if open_sockets() > sockets:
+            return Refusal(module, "it opened a socket")
+    return None

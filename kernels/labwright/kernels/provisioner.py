@@ -1,0 +1,187 @@
+"""Gives kernels of the fork server to whatever starts kernels through jupyter_client: Lab, nbclient, VS Code.
+
+A kernelspec names it in its metadata (`labwright kernels install` writes one):
+
+    "metadata": {"kernel_provisioner": {"provisioner_name": "labwright-provisioner", "config": {…}}}
+
+The kernel is a full ipykernel over ZeroMQ. Where fork server and client are on one machine it listens on Unix
+sockets; the connection file says so to every other client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Bool, Float, List, Unicode
+
+from labwright.kernels.client import ForkServer, Handle, default_directory, make_private
+from labwright.kernels.deaths import OomWatch, explain
+from labwright.kernels.errors import ForkServerError
+from labwright.kernels.suitability import same_interpreter
+from labwright.kernels.warm import IN_MEMORY_HISTORY
+
+# A Unix socket's path has at most 107 characters, and the port is still to be added.
+LONGEST_SOCKET_PREFIX = 104
+servers: dict[str, ForkServer] = {}
+
+
+def shared_server(directory: str) -> ForkServer:
+    """The connection of this process to the fork server in `directory` ('' is the user's own)."""
+    if directory not in servers:
+        servers[directory] = ForkServer(Path(directory) if directory else None)
+    return servers[directory]
+
+
+class ForkServerProvisioner(LocalProvisioner):
+    """A kernel that is a fork; the fork server owns its process.
+
+    What cannot be a fork (another interpreter, arguments that an ordinary kernel reads at its start) becomes
+    an ordinary process, as `LocalProvisioner` makes it.
+    """
+
+    directory = Unicode("", config=True, help="Folder of the fork server; empty means the user's own.")
+    imports = List(
+        Unicode(),
+        default_value=["pandas", "sklearn", "matplotlib"],
+        config=True,
+        help="Modules that kernels from this kernelspec mostly need: they choose the preload set.",
+    )
+    local_transport = Bool(
+        True, config=True, help="Listen on Unix sockets, which need no free ports and no race for them."
+    )
+    start_seconds = Float(60.0, config=True, help="Seconds to wait for a parent that still has to warm up.")
+
+    handle: Handle | None = None
+    oom: OomWatch | None = None
+    stopped_on_purpose = False
+    death: str | None = None
+
+    # -- starting -------------------------------------------------------------------------------------
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Write the connection file and say how an ordinary kernel would be started with it."""
+        if self.local_transport and self.parent is not None:
+            self.choose_unix_sockets(self.parent)
+        return await super().pre_launch(**kwargs)
+
+    def choose_unix_sockets(self, manager: Any) -> None:
+        """Unless somebody chose ports or an address already, as a restart and a remote client do."""
+        if manager.transport != "tcp" or manager.shell_port or manager.ip not in ("127.0.0.1", "localhost"):
+            return
+        directory = Path(self.directory) if self.directory else default_directory()
+        make_private(directory)
+        prefix = directory / f"k-{self.kernel_id[:13]}"
+        if len(str(prefix)) <= LONGEST_SOCKET_PREFIX:
+            manager.cache_ports = False
+            manager.transport = "ipc"
+            manager.ip = str(prefix)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        self.handle = None
+        self.stopped_on_purpose = False
+        argv = forkable(cmd)
+        if argv is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        self.oom = OomWatch()
+        self.cwd = kwargs.get("cwd") or Path.cwd()
+        env = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
+        loop = asyncio.get_running_loop()
+        try:
+            self.handle = await loop.run_in_executor(None, self.spawn, Path(self.cwd), env, argv)
+        except ForkServerError as error:
+            self.log.warning("Kernel %s is an ordinary process: %s", self.kernel_id, error)
+            return await super().launch_kernel(cmd, **kwargs)
+        self.pid = self.pgid = self.handle.pid
+        return self.connection_info
+
+    def spawn(self, cwd: Path, env: dict[str, str], argv: list[str]) -> Handle:
+        fds = [standard_file(sys.__stdout__, 1), standard_file(sys.__stderr__, 2)]
+        server = shared_server(self.directory)
+        handle = server.spawn("zmq", cwd, env, fds, frozenset(self.imports), argv=argv)
+        handle.wait_started(self.start_seconds)
+        return handle
+
+    # -- watching and ending --------------------------------------------------------------------------
+
+    @property
+    def has_process(self) -> bool:
+        return self.handle is not None or super().has_process
+
+    async def poll(self) -> int | None:
+        if self.handle is None:
+            return await super().poll()
+        if not self.handle.ended.is_set():
+            return None
+        self.tell_death()
+        return exit_code(self.handle)
+
+    async def wait(self) -> int | None:
+        handle = self.handle
+        if handle is None:
+            return await super().wait()
+        # Set from the thread that listens to the fork server: an asyncio.Event would not hear of it.
+        while not handle.ended.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        self.handle = None
+        return exit_code(handle)
+
+    async def send_signal(self, signum: int) -> None:
+        if self.handle is None:
+            await super().send_signal(signum)
+            return
+        if signum in (signal.SIGTERM, signal.SIGKILL):
+            self.stopped_on_purpose = True
+        self.handle.signal(signum)
+
+    async def kill(self, restart: bool = False) -> None:
+        await (super().kill(restart) if self.handle is None else self.send_signal(signal.SIGKILL))
+
+    async def terminate(self, restart: bool = False) -> None:
+        await (super().terminate(restart) if self.handle is None else self.send_signal(signal.SIGTERM))
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        self.stopped_on_purpose = True
+
+    async def cleanup(self, restart: bool = False) -> None:
+        self.handle = None
+        await super().cleanup(restart)
+
+    def tell_death(self) -> None:
+        """Say in the log, once, why a kernel that nobody stopped has died."""
+        exit = self.handle.exit if self.handle is not None else None
+        if exit is None or self.stopped_on_purpose:
+            return
+        self.stopped_on_purpose = True
+        struck = exit.status == signal.SIGKILL and self.oom is not None and self.oom.struck()
+        self.death = explain(exit.status, exit.peak_memory_bytes, struck, exit.lost)
+        self.log.error("Kernel %s: %s", self.kernel_id, self.death)
+
+
+def exit_code(handle: Handle) -> int:
+    assert handle.exit is not None
+    return os.waitstatus_to_exitcode(handle.exit.status)
+
+
+def forkable(cmd: list[str]) -> list[str] | None:
+    """The argument vector of the kernel that a fork can be, or None if it has to be an ordinary process."""
+    if len(cmd) < 5 or cmd[1:4] != ["-m", "ipykernel_launcher", "-f"] or not same_interpreter(cmd[0]):
+        return None
+    if any(extra != IN_MEMORY_HISTORY for extra in cmd[5:]):
+        return None
+    return cmd[3:]
+
+
+def standard_file(stream: Any, number: int) -> int:
+    """The descriptor that an ordinary kernel would have inherited."""
+    try:
+        fileno: int = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return number
+    return fileno

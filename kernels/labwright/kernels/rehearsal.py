@@ -1,0 +1,111 @@
+"""A first run for practice, in a fork: finds the modules that every kernel ends up importing.
+
+IPython and ipykernel import much on first use (traceback formatting, the event loop, input transformation).
+A parent that has imported it already saves each of its kernels 30 to 100 ms. What the practice run imports
+is imported by the parent; the practice run itself, its namespace and its threads are thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import sys
+import tempfile
+from collections.abc import Callable
+
+from labwright.kernels import channel as channels
+from labwright.kernels.channel import Channel, Message
+from labwright.kernels.warm import IN_MEMORY_HISTORY, WarmKernelApp
+
+CELLS = (
+    "x = 1\nprint(x)\nx",
+    "import sys; print('to stderr', file=sys.stderr)",
+    "from IPython.display import display, HTML\ndisplay(HTML('<b>x</b>'), display_id='d')",
+    "import asyncio\nawait asyncio.sleep(0)",
+    "%who_ls\n!true",
+    "def f():\n    return 1 / 0\nf()",
+)
+PATIENCE_SECONDS = 30.0
+
+
+Practice = Callable[[WarmKernelApp], None]
+
+
+def rehearse(app: WarmKernelApp) -> None:
+    """Import what practice runs needed. A practice run that fails costs nothing but the saving."""
+    for practise in (practise_in_notebook, practise_over_zmq):
+        for name in names_needed(app, practise):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def names_needed(app: WarmKernelApp, practise: Practice) -> list[str]:
+    """Which modules a fork imports that does `practise`."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reader)
+            known = set(sys.modules)
+            practise(app)
+            names = [name for name in sys.modules if name not in known and not name.startswith("labwright")]
+            with os.fdopen(writer, "w") as file:
+                json.dump(names, file)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    names = read_names(reader)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return names
+
+
+def practise_in_notebook(app: WarmKernelApp) -> None:
+    from labwright.kernels.alive import NotebookKernel
+
+    ours, theirs = channels.pair()
+    app.come_alive_in_notebook(Channel(theirs))
+    engine = Channel(ours)
+    for number, code in enumerate(CELLS):
+        engine.send(request(number, code))
+    engine.send({"op": "finish"})
+    NotebookKernel(app, Channel(theirs)).serve()
+
+
+def practise_over_zmq(app: WarmKernelApp) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JPY_PARENT_PID"] = "1"  # Keeps ipykernel from printing how to connect.
+        app.transport, app.ip = "ipc", f"{folder}/k"
+        app.come_alive_over_zmq(["-f", f"{folder}/kernel.json", IN_MEMORY_HISTORY])
+        app.kernel.start()
+        app.kernel.do_complete("import o", 8)
+
+
+def request(number: int, code: str) -> Message:
+    content = {
+        "code": code,
+        "silent": False,
+        "store_history": True,
+        "user_expressions": {},
+        "allow_stdin": False,
+        "stop_on_error": True,
+    }
+    return {"op": "execute_request", "id": f"rehearsal-{number}", "session": "rehearsal", "content": content}
+
+
+def read_names(reader: int) -> list[str]:
+    text = b""
+    with os.fdopen(reader, "rb") as file:
+        while select.select([file], [], [], PATIENCE_SECONDS)[0]:
+            piece = os.read(file.fileno(), 65536)
+            if not piece:
+                break
+            text += piece
+    with contextlib.suppress(ValueError):
+        names: list[str] = json.loads(text)
+        return names
+    return []

@@ -1,0 +1,281 @@
+"""The fork server: keeps warm parents for one user and environment, and forks kernels for its clients.
+
+    python -m labwright.kernels.server DIRECTORY [--idle-seconds N]
+
+It listens on DIRECTORY/socket and talks to processes of its own user (and root) only. It never forks user
+code itself and imports nothing of the environment, so that it stays small and no kernel can take it along.
+
+Invariants: every `spawn` is answered by one `started` or `refused`, and every `started` is followed by
+exactly one `exited`. A client that disconnects takes its kernels with it. When the server dies, the
+operating system kills its parents and their kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labwright.kernels import afterfork
+from labwright.kernels.channel import Channel, Message, peer_identity
+from labwright.kernels.errors import ChannelBroken, SpawnRefused
+from labwright.kernels.nursery import Nursery, Order, Parent
+from labwright.kernels.sessions import SessionBook, children_of, end_adopted, end_sessions
+
+log = logging.getLogger("labwright.kernels.server")
+
+
+@dataclass
+class Client:
+    channel: Channel
+    kernels: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Kernel:
+    client: Client
+    name: str
+    parent: Parent
+    pid: int | None = None
+
+
+class ForkServer:
+    def __init__(self, directory: Path, idle_seconds: float) -> None:
+        self.directory = directory
+        self.idle_seconds = idle_seconds
+        self.selector = selectors.DefaultSelector()
+        self.clients: dict[int, Client] = {}
+        self.kernels: dict[str, Kernel] = {}
+        self.book = SessionBook(directory / "sessions")
+        self.nursery = Nursery(self.watch_parent)
+        self.idle_since = time.monotonic()
+        self.stopping = False
+
+    # -- the loop -------------------------------------------------------------------------------------
+
+    def serve(self, listener: socket.socket) -> None:
+        self.watch(listener, lambda: self.accept(listener))
+        while not self.stopping:
+            for key, _ in self.selector.select(timeout=1.0):
+                key.data()
+            self.nursery.retire_stale()
+            if self.clients:
+                self.idle_since = time.monotonic()
+            elif time.monotonic() - self.idle_since > self.idle_seconds:
+                break
+        self.nursery.close()
+        self.end_kernels()
+
+    def watch(self, source: Any, callback: Callable[[], None]) -> None:
+        self.selector.register(source, selectors.EVENT_READ, callback)
+
+    def accept(self, listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        pid, uid = peer_identity(sock)
+        if uid not in (0, os.geteuid()):
+            log.warning("refused process %d of user %d", pid, uid)
+            sock.close()
+            return
+        client = Client(Channel(sock))
+        self.clients[sock.fileno()] = client
+        self.watch(sock, lambda: self.hear_client(client))
+
+    # -- clients --------------------------------------------------------------------------------------
+
+    def hear_client(self, client: Client) -> None:
+        try:
+            received = client.channel.receive()
+        except ChannelBroken as broken:
+            log.warning("a client was cut off: %s", broken)
+            received = None
+        if received is None:
+            self.drop_client(client)
+            return
+        request, fds = received
+        try:
+            self.answer(client, request, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def answer(self, client: Client, request: Message, fds: list[int]) -> None:
+        match request["op"]:
+            case "spawn":
+                self.spawn(client, request, fds)
+            case "signal":
+                kernel = self.kernels.get(full_name(client, request["id"]))
+                if kernel is not None:
+                    kernel.parent.send({"op": "signal", "id": self.key(kernel), "number": request["number"]})
+            case "warm":
+                self.nursery.warm(request["env"], frozenset(request["imports"]))
+            case "status":
+                self.tell(client, {"event": "status", **self.status()})
+            case "stop":
+                self.stopping = True
+            case unknown:
+                log.warning("unknown request %r", unknown)
+
+    def key(self, kernel: Kernel) -> str:
+        return full_name(kernel.client, kernel.name)
+
+    def spawn(self, client: Client, request: Message, fds: list[int]) -> None:
+        key = full_name(client, request["id"])
+        self.place(Order(client, key, {**request, "id": key}, [os.dup(fd) for fd in fds]))
+
+    def place(self, order: Order) -> None:
+        """Hand an order to a parent, which keeps it until it is warm."""
+        request, client = order.request, order.client
+        name = request["id"].partition("/")[2]
+        try:
+            parent = self.nursery.parent_for(request["env"], frozenset(request["imports"]), request["cwd"])
+        except SpawnRefused as refusal:
+            order.forget()
+            self.tell(client, {"event": "refused", "id": name, "reason": str(refusal)})
+            return
+        self.kernels[order.key] = Kernel(client, name, parent)
+        client.kernels.add(order.key)
+        parent.kernels.add(order.key)
+        parent.take(order)
+
+    def tell(self, client: Client, message: Message) -> None:
+        # A client that has gone is dropped when its socket says so.
+        with contextlib.suppress(OSError):
+            client.channel.send(message)
+
+    def drop_client(self, client: Client) -> None:
+        self.selector.unregister(client.channel.sock)
+        del self.clients[client.channel.fileno()]
+        client.channel.close()
+        for key in list(client.kernels):
+            parent = self.kernels[key].parent
+            if parent.cancel(key):
+                self.kernel_exited({"event": "exited", "id": key, "status": int(signal.SIGKILL)})
+            else:
+                parent.send({"op": "signal", "id": key, "number": signal.SIGKILL})
+
+    # -- parents --------------------------------------------------------------------------------------
+
+    def watch_parent(self, parent: Parent) -> None:
+        self.watch(parent.channel.sock, lambda: self.hear_parent(parent))
+
+    def hear_parent(self, parent: Parent) -> None:
+        try:
+            received = parent.channel.receive()
+        except (ChannelBroken, OSError) as broken:
+            log.warning("a parent was cut off: %s", broken)
+            received = None
+        if received is None:
+            self.lose_parent(parent)
+            return
+        event, _ = received
+        if event["event"] == "started":
+            self.kernel_started(event)
+        elif event["event"] == "exited":
+            self.kernel_exited(event)
+        else:
+            self.nursery.note(parent, event)
+
+    def kernel_started(self, event: Message) -> None:
+        kernel = self.kernels[event["id"]]
+        kernel.pid = event["pid"]
+        self.book.open(event["pid"])
+        self.tell(kernel.client, {**event, "id": kernel.name})
+
+    def kernel_exited(self, event: Message) -> None:
+        kernel = self.kernels.pop(event["id"])
+        kernel.parent.kernels.discard(event["id"])
+        kernel.client.kernels.discard(event["id"])
+        if kernel.pid is not None:
+            self.book.close(kernel.pid)
+        self.tell(kernel.client, {**event, "id": kernel.name})
+
+    def lose_parent(self, parent: Parent) -> None:
+        """A parent has ended; its kernels died with it, and each still owes its client a last word."""
+        self.selector.unregister(parent.channel.sock)
+        reason = self.nursery.bury(parent)
+        orders = parent.give_back()
+        for order in orders:
+            parent.kernels.discard(order.key)
+            del self.kernels[order.key]
+        for key in list(parent.kernels):
+            pid = self.kernels[key].pid
+            if pid is not None:
+                end_adopted(pid)
+                end_sessions({pid})
+            self.kernel_exited({"event": "exited", "id": key, "status": int(signal.SIGKILL), "lost": reason})
+        self.end_strays()
+        for order in orders:
+            self.place(order)
+
+    def end_kernels(self) -> None:
+        """After the last parent: its kernels have died with it, but not what they started."""
+        sessions = {kernel.pid for kernel in self.kernels.values() if kernel.pid is not None}
+        for pid in sessions:
+            end_adopted(pid)
+        end_sessions(sessions)
+        self.end_strays()
+
+    def end_strays(self) -> None:
+        """Whatever became ours without being a parent was left by a parent that has ended."""
+        # The end of one makes us the parent of what it had started.
+        while strays := set(children_of(os.getpid())) - self.nursery.pids():
+            for pid in strays:
+                end_adopted(pid)
+
+    def status(self) -> Message:
+        return {
+            "pid": os.getpid(),
+            "clients": len(self.clients),
+            "kernels": len(self.kernels),
+            "parents": self.nursery.status(),
+        }
+
+
+def full_name(client: Client, name: str) -> str:
+    """Kernels are named by their clients; two clients may choose the same name."""
+    return f"{id(client)}/{name}"
+
+
+def listen(directory: Path) -> socket.socket:
+    path = directory / "socket"
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    previous = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(previous)
+    listener.listen(64)
+    return listener
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--idle-seconds", type=float, default=600.0)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    # Whatever the process that started this one had open would stay open for as long as the server lives.
+    afterfork.close_files_except(())
+    # Strays of a lost parent come here and not to process 1, so that they can be found and ended.
+    afterfork.adopt_orphans()
+    os.chdir("/")
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+    server = ForkServer(options.directory, options.idle_seconds)
+    server.book.end_all()
+    (options.directory / "pid").write_text(f"{os.getpid()}\n")
+    server.serve(listen(options.directory))
+    (options.directory / "socket").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""The kernel that a warm parent builds once and every fork finishes.
+
+Before the fork everything that is the same for every kernel of one user and environment is done:
+configuration read, shell and magics made, modules preloaded. After the fork `come_alive_*` does what
+belongs to one kernel: sockets or channel, streams, history, identity, start-up files. No thread, event
+loop, ZeroMQ context or database file exists before the fork.
+
+Faithfulness comes from running ipykernel's own code: this module only cuts `IPKernelApp.initialize` in two.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from IPython.core.application import BaseIPythonApplication
+from jupyter_client.session import Session
+
+from labwright.kernels.channel import Channel
+from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
+
+# An argument vector as an ordinary kernel has it: libraries look for its traces in `get_ipython().config`.
+UNCONNECTED_FILE = "labwright-kernel.json"
+IN_MEMORY_HISTORY = "--HistoryManager.hist_file=:memory:"
+
+
+class SwitchingSession(Session):
+    """A session that sends by ZeroMQ, or over a channel once it is given one."""
+
+    channel: Channel | None = None
+
+    def send(
+        self,
+        stream: Any,
+        msg_or_type: Any,
+        content: Any = None,
+        parent: Any = None,
+        ident: Any = None,
+        buffers: Any = None,
+        track: bool = False,
+        header: Any = None,
+        metadata: Any = None,
+    ) -> dict[str, Any] | None:
+        if self.channel is None:
+            return super().send(stream, msg_or_type, content, parent, ident, buffers, track, header, metadata)
+        if isinstance(msg_or_type, dict):
+            msg = msg_or_type
+            buffers = buffers or msg.get("buffers", [])
+        else:
+            msg = self.msg(msg_or_type, content, parent, header, metadata)
+        frame = {
+            "op": "message",
+            "type": msg["msg_type"],
+            "parent": msg["parent_header"].get("msg_id"),
+            "date": msg["header"]["date"],
+            "content": msg["content"],
+        }
+        if buffers:
+            frame["buffers"] = [bytes(buffer).hex() for buffer in buffers]
+        self.channel.send_packed(self.pack_safely(frame))
+        return msg
+
+    def pack_safely(self, frame: dict[str, Any]) -> bytes:
+        """As the ordinary session packs it; what cannot be UTF-8 (lone surrogates) becomes a question mark."""
+        try:
+            packed: bytes = self.pack(frame)
+            packed.decode("utf-8")
+        except UnicodeError:
+            text = json.dumps(frame, default=str, ensure_ascii=False)
+            return text.encode("utf-8", "replace")
+        return packed
+
+    def start_over(self) -> None:
+        """Forget everything that would make this process look like the one it was forked from."""
+        self.session = uuid.uuid4().hex
+        self.pid = os.getpid()
+        self.message_count = 0
+        self.digest_history = set()
+
+    def feed_identities(self, msg_list: Any, copy: bool = True) -> Any:
+        if self.channel is None:
+            return super().feed_identities(msg_list, copy)
+        return [], msg_list
+
+    def deserialize(self, msg_list: Any, content: bool = True, copy: bool = True) -> dict[str, Any]:
+        if self.channel is None:
+            return super().deserialize(msg_list, content, copy)
+        message: dict[str, Any] = msg_list[-1]
+        return message
+
+
+class MainThreadOnly:
+    """Stands for ipykernel's shell channel thread where requests come without a socket."""
+
+    parent_thread = threading.main_thread()
+
+
+class WarmKernel(IPythonKernel):
+    """ipykernel's kernel, built before the fork and connected after it."""
+
+    shell: Any
+    without_sockets = False
+
+    @classmethod
+    def instance(cls, *args: Any, **traits: Any) -> WarmKernel:
+        """Called by ipykernel a second time after the fork: then connect the kernel that exists."""
+        made = cls.initialized()
+        kernel: WarmKernel = super().instance(*args, **traits)
+        if made and traits:
+            kernel.connect(traits)
+        return kernel
+
+    @property
+    def _supports_kernel_subshells(self) -> bool:
+        return self.shell_channel_thread is not None and not self.without_sockets
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        # Without sockets there is no queue: the engine decides whether to go on after an error.
+        if not self.without_sockets:
+            super()._abort_queues(subshell_id)
+
+    def connect(self, traits: dict[str, Any]) -> None:
+        for name, value in traits.items():
+            setattr(self, name, value)
+        self.start_over()
+        from ipykernel.debugger import _is_debugpy_available
+
+        if _is_debugpy_available:
+            self.debugger = self.debugger_class(
+                self.log,
+                self.debugpy_stream,
+                self._publish_debug_event,
+                self.debug_shell_socket,
+                self.session,
+                self._kernel_modules,
+                self.debug_just_my_code,
+                self.filter_internal_frames,
+            )
+
+    def start_over(self) -> None:
+        """Take an identity of its own and point the shell's publishers to the sockets of this process."""
+        self.ident = str(uuid.uuid4())
+        displayhook, publisher = self.shell.displayhook, self.shell.display_pub
+        displayhook.pub_socket = publisher.pub_socket = self.iopub_socket
+        displayhook.topic = self._topic("execute_result")
+        if name := os.environ.get("JPY_SESSION_NAME"):
+            self.shell.user_ns["__session__"] = name
+
+
+class WarmKernelApp(IPKernelApp):
+    """ipykernel's application, cut in two at the fork."""
+
+    shell: Any
+    streams: tuple[PreforkStream, PreforkStream] | None = None
+    history_file: str | None = None
+    channel: Channel | None = None
+    preloaded: frozenset[str] = frozenset()
+    added_environment: Mapping[str, str] = {}
+
+    def warm_up(self) -> None:
+        """Everything up to the fork. Nothing here may start a thread or open a socket or file for good."""
+        launcher = importlib.util.find_spec("ipykernel_launcher")
+        assert launcher is not None
+        sys.argv = [str(launcher.origin), "-f", UNCONNECTED_FILE, IN_MEMORY_HISTORY]
+        BaseIPythonApplication.initialize(self, sys.argv[1:3])
+        # A history on disk is one process's, so the shell starts without; `come_alive_over_zmq` opens it.
+        self.history_file = self.config.HistoryManager.get("hist_file")
+        self.config.HistoryManager.hist_file = ":memory:"
+        self.init_pdb()
+        self.kernel_class = WarmKernel
+        self.session = SwitchingSession(parent=self)
+        self.configure_tornado_logger()
+        self.streams = make_prefork_streams()
+        self.patch_io()
+        self.kernel = self.kernel_class.instance(
+            parent=self,
+            session=self.session,
+            log=self.log,
+            profile_dir=self.profile_dir,
+            user_ns=self.user_ns,
+        )
+        self.init_path()
+        self.init_shell()
+        self.warm_caches()
+
+    def warm_caches(self) -> None:
+        """Do once what every kernel would do first: none of it leaves a trace in the user's namespace."""
+        shell = self.shell
+        # Others may look at the environment or the folder when they are loaded: those wait for the fork.
+        ours = [name for name in self.extra_extensions if name.startswith("labwright.")]
+        for name in [*self.default_extensions, *ours]:
+            shell.extension_manager.load_extension(name)
+        shell.transform_cell("%who\n!true\nx = 1\nx")
+        shell.display_formatter.format(1)
+        shell.display_formatter.format("x")
+        try:
+            raise ZeroDivisionError("warm")
+        except ZeroDivisionError:
+            shell.InteractiveTB.structured_traceback(*sys.exc_info(), tb_offset=0)
+
+    # -- after the fork -------------------------------------------------------------------------------
+
+    def come_alive_in_notebook(self, channel: Channel) -> None:
+        """Finish as the kernel of a notebook run: requests and replies take `channel`, no socket is made."""
+        self.start_over()
+        self.session.channel = channel
+        self.install_displayhook()
+        kernel = self.kernel
+        kernel.without_sockets = True
+        # It waits for ZeroMQ to deliver what was printed; a channel delivers in order.
+        kernel._execute_sleep = 0.0
+        # At exit IPython empties its namespaces and closes its history; `leave` does the one, and memory is memory.
+        self.shell._atexit_once_called = True
+        kernel.shell_channel_thread = MainThreadOnly()
+        kernel.start_over()
+        lock = threading.RLock()
+        assert self.streams is not None
+        for stream in self.streams:
+            stream.plug_into_channel(self.session, lock)
+        OutputPump(list(self.streams), lock).start()
+        self.finish()
+
+    def come_alive_over_zmq(self, argv: list[str]) -> None:
+        """Finish as a kernel that clients reach over ZeroMQ, as its connection file says."""
+        self.start_over()
+        sys.argv = [sys.argv[0], *argv]
+        self.connection_file = argv[argv.index("-f") + 1]
+        self.parent_handle = int(os.environ.get("JPY_PARENT_PID") or 0)
+        if IN_MEMORY_HISTORY not in argv:
+            self.open_history()
+        self.init_blackhole()
+        self.init_connection_file()
+        self.init_sockets()
+        self.init_heartbeat()
+        self.write_connection_file()
+        self.log_connection_info()
+        self.init_io()
+        self.init_kernel()
+        self.finish()
+
+    def start_over(self) -> None:
+        self.session.start_over()
+        shell = self.shell
+        # Sets what the shell wants in every kernel's environment (TERM, PAGER, …).
+        shell.init_environment()
+        shell.starting_dir = str(Path.cwd())
+        shell.history_manager.reset(new_session=False)
+        history = shell.history_manager
+        history.db.execute("UPDATE sessions SET start = datetime('now', 'localtime')")
+
+    def open_history(self) -> None:
+        """Swap the history in memory for the one on disk that the user's kernels share."""
+        shell = self.shell
+        temporary = shell.history_manager
+        shell.configurables.remove(temporary)
+        temporary.db.close()
+        shell.config.HistoryManager.pop("hist_file", None)
+        if self.history_file is not None:
+            shell.config.HistoryManager.hist_file = self.history_file
+        shell.init_history()
+        shell.init_user_ns()
+
+    def init_io(self) -> None:
+        """Plug the streams that preloaded modules already hold, where ipykernel would make new ones."""
+        assert self.streams is not None
+        # A stream that watches its descriptor asks the one that it takes the place of for the number.
+        sys.stdout, sys.stderr = real = (sys.__stdout__, sys.__stderr__)
+        for stream, echo in zip(self.streams, real, strict=True):
+            echo = None if self.quiet else echo
+            stream.plug_into_zmq(self.session, self.iopub_thread, echo, self.capture_fd_output)
+        sys.stdout, sys.stderr = self.streams
+        self.install_displayhook()
+
+    def install_displayhook(self) -> None:
+        from ipykernel.displayhook import ZMQDisplayHook
+
+        self.displayhook = ZMQDisplayHook(self.session, self.iopub_socket)
+        self.displayhook.get_execution_count = lambda: self.kernel.execution_count
+        sys.displayhook = self.displayhook
+
+    def finish(self) -> None:
+        """The last steps of `IPKernelApp.initialize`, which run the user's own start-up code."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.init_gui_pylab()
+        self.init_extensions()
+        self.init_code()
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -1,0 +1,148 @@
+"""A kernel of the fork server as Lab and other Jupyter clients use it: over ZeroMQ, with every channel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from queue import Empty
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from labwright.kernels import provisioner
+
+
+@pytest.fixture(scope="module")
+def ipython_directory(tmp_path_factory):
+    """One for all: another one would mean another warm parent."""
+    return tmp_path_factory.mktemp("ipython")
+
+
+@pytest.fixture
+def manager(fork_server, tmp_path, ipython_directory, monkeypatch):
+    monkeypatch.setitem(provisioner.servers, "", fork_server)
+    monkeypatch.setenv("IPYTHONDIR", str(ipython_directory))
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+    manager = KernelManager(kernel_name="labwright", connection_file=str(tmp_path / "kernel.json"))
+    manager.start_kernel(cwd=str(tmp_path))
+    yield manager
+    manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()
+
+
+@pytest.fixture
+def client(manager):
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    yield client
+    client.stop_channels()
+
+
+def run(client, code, seconds=60, **settings):
+    """What a cell printed and showed, and its reply."""
+    shown = []
+
+    def note(message):
+        content = message["content"]
+        if message["msg_type"] == "stream":
+            shown.append(content["text"])
+        elif message["msg_type"] in ("execute_result", "display_data"):
+            shown.append(content["data"]["text/plain"])
+        elif message["msg_type"] == "error":
+            shown.append(content["ename"])
+
+    reply = client.execute_interactive(code, timeout=seconds, output_hook=note, **settings)
+    return "".join(shown), reply["content"]
+
+
+def test_it_is_a_fork_on_unix_sockets_and_runs_cells(manager, client):
+    assert manager.provisioner.handle is not None
+    assert manager.transport == "ipc"
+    assert run(client, "print('hi')\n6 * 7")[0] == "hi\n42"
+    assert run(client, "import asyncio; await asyncio.sleep(0.01); 'awaited'")[0] == "'awaited'"
+    assert "kernel-" in run(client, "%connect_info")[0] or "kernel.json" in run(client, "%connect_info")[0]
+
+
+def test_completion_inspection_history_and_completeness(client):
+    run(client, "labwright_variable = [1]")
+    reply = client.complete("labwright_va", reply=True, timeout=30)
+    assert "labwright_variable" in reply["content"]["matches"]
+    assert client.inspect("labwright_variable", reply=True, timeout=30)["content"]["found"]
+    client.is_complete("if x:")
+    assert client.get_shell_msg(timeout=30)["content"]["status"] == "incomplete"
+    history = client.history(hist_access_type="tail", n=5, reply=True, timeout=30)
+    assert "labwright_variable = [1]" in [entry[2] for entry in history["content"]["history"]]
+
+
+def test_input_is_asked_for(client):
+    text, _ = run(
+        client,
+        "print('you are', input('name? '))",
+        allow_stdin=True,
+        stdin_hook=lambda m: client.input("Ada"),
+    )
+    assert "you are Ada" in text
+
+
+def test_an_interrupt_ends_the_cell_and_not_the_kernel(manager, client):
+    client.execute("import time\nprint('sleeping')\ntime.sleep(60)")
+    while client.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+        pass
+    manager.interrupt_kernel()
+    reply = client.get_shell_msg(timeout=30)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert run(client, "'alive'")[0] == "'alive'"
+
+
+def test_a_restart_gives_a_fresh_kernel_on_the_same_sockets(manager, client):
+    run(client, "kept = 1")
+    before = manager.provisioner.pid
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    assert manager.provisioner.pid != before
+    assert run(client, "kept")[1]["ename"] == "NameError"
+
+
+def test_a_polite_shutdown_runs_what_is_registered_at_exit(manager, client, tmp_path):
+    run(client, "import atexit; atexit.register(lambda: open('at-exit', 'w').write('ran'))")
+    manager.shutdown_kernel()
+    assert (tmp_path / "at-exit").read_text() == "ran"
+
+
+def test_widgets_and_comms_work(client):
+    assert "IntSlider" in run(client, "import ipywidgets; ipywidgets.IntSlider(3)")[0]
+    reply = client.comm_info(target_name="jupyter.widget", reply=True, timeout=30)
+    assert reply["content"]["comms"]
+
+
+def test_output_of_subprocesses_is_shown(client):
+    assert "from a child" in run(client, "import os, time; os.system('echo from a child'); time.sleep(0.3)")[0]
+
+
+def test_the_debugger_answers(client):
+    message = client.session.msg(
+        "debug_request",
+        {
+            "type": "request",
+            "seq": 1,
+            "command": "initialize",
+            "arguments": {"clientID": "t", "adapterID": ""},
+        },
+    )
+    client.control_channel.send(message)
+    reply = client.get_control_msg(timeout=60)
+    assert reply["content"]["success"]
+
+
+def test_a_killed_kernel_is_noticed_and_explained(manager, client):
+    os.kill(manager.provisioner.pid, signal.SIGSEGV)
+    deadline = time.monotonic() + 10
+    while manager.is_alive():
+        assert time.monotonic() < deadline
+        try:
+            client.get_iopub_msg(timeout=0.05)
+        except Empty:
+            continue
+    assert "SIGSEGV" in manager.provisioner.death

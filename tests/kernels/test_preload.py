@@ -1,0 +1,227 @@
+"""A fork of a warm parent stands where a fresh process would, and what cannot be preloaded is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labwright.kernels.client import ForkServer
+from labwright.kernels.engine import ForkServerEngine
+from labwright.kernels.environment import identity, import_time_variables
+from labwright.kernels.preload import BASE, choose_set, imports_in, propose_set, shadowed
+from tests.kernels.running import make_notebook
+
+SETS = {BASE: (), "data": ("numpy", "pandas"), "models": ("numpy", "pandas", "sklearn.ensemble", "mlflow")}
+
+
+def printed(make_run, engine, source: str, **settings) -> str:
+    run = make_run(engine, source, **settings)
+    outcome = run()
+    assert outcome.state == "succeeded", outcome
+    return run.text(0).strip()
+
+
+# -- choosing -----------------------------------------------------------------------------------------
+
+
+def test_imports_are_found_in_cells_with_magics():
+    assert imports_in("%matplotlib inline\nimport pandas as pd\nfrom sklearn.svm import SVC") == {"pandas", "sklearn"}
+    assert imports_in("import os, numpy") == {"os", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("imports", "name"),
+    [((), BASE), (("json",), BASE), (("pandas",), "data"), (("pandas", "sklearn"), "models"), (("mlflow",), "models")],
+)
+def test_the_smallest_set_that_helps_most_is_chosen(imports, name):
+    assert choose_set(SETS, imports) == name
+
+
+def test_a_set_is_proposed_from_what_notebooks_import():
+    notebooks = [make_notebook("import pandas, os"), make_notebook("import pandas"), make_notebook("import duckdb")]
+    assert propose_set(notebooks, least_share=0.5) == ("pandas",)
+
+
+def test_tokens_never_reach_a_parent():
+    env = {
+        "PATH": "/bin",
+        "JUPYTER_TOKEN": "t",
+        "JUPYTERHUB_API_TOKEN": "t",
+        "MLFLOW_TRACKING_TOKEN": "t",
+        "HOME": "/h",
+    }
+    assert import_time_variables({**env, "PYTHON_API_KEY": "k"}) == {"PATH": "/bin", "HOME": "/h"}
+
+
+def test_variables_that_matter_at_import_ask_for_another_parent():
+    assert identity(BASE, {"OMP_NUM_THREADS": "1"}) != identity(BASE, {"OMP_NUM_THREADS": "2"})
+
+
+def test_a_module_next_to_the_notebook_wins_over_a_preloaded_one(make_run, fork_server_engine, tmp_path):
+    (tmp_path / "pandas.py").write_text("mine = True")
+    assert printed(make_run, fork_server_engine, "import pandas; print(pandas.mine)") == "True"
+    assert shadowed(str(tmp_path), frozenset({"pandas"}))
+
+
+# -- refusing -----------------------------------------------------------------------------------------
+
+HARMFUL = {
+    "starts_a_thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+    "opens_a_socket": "import socket\nkept = socket.socket()",
+    "raises": "raise OSError('no such device')",
+}
+
+
+@pytest.mark.parametrize("module", HARMFUL)
+def test_what_is_unsafe_is_refused_with_its_name_and_reason(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text(HARMFUL[module])
+    code = (
+        "from labwright.kernels.preload import preload\n"
+        f"refusal = preload(['json', '{module}'])\nprint(refusal.module, '|', refusal.reason)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    name, _, reason = done.stdout.partition("|")
+    assert name.strip() == module, done.stderr
+    assert reason.strip()
+
+
+def test_known_offenders_are_refused_without_being_imported():
+    from labwright.kernels.preload import preload
+
+    refusal = preload(["pyspark"])
+    assert refusal is not None
+    assert "Java" in refusal.reason
+
+
+def test_native_threads_are_seen_that_threading_does_not_know():
+    code = "import pyarrow, threading; from labwright.kernels.preload import thread_names; print(thread_names())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "jemalloc_bg_thd" in done.stdout
+
+
+# -- standing where a fresh process stands -----------------------------------------------------------
+
+IDENTITY = {
+    "random": "import random; print(random.random())",
+    "numpy": "import numpy as np; print(np.random.rand())",
+    "numpy_generator": "import numpy as np; print(np.random.default_rng().random())",
+    "uuid": "import uuid; print(uuid.uuid4(), uuid.uuid1())",
+    "tempfile": "import tempfile; print(tempfile.mktemp())",
+    "authkey": "import multiprocessing as m; print(bytes(m.current_process().authkey).hex())",
+    "openssl": "import ssl; print(ssl.RAND_bytes(8).hex())",
+    "session": "print(get_ipython().kernel.session.session, get_ipython().kernel.ident)",
+}
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_two_kernels_of_one_parent_share_no_state(name, make_run, fork_server_engine):
+    first, second = (printed(make_run, fork_server_engine, IDENTITY[name]) for _ in range(2))
+    assert first != second
+
+
+STATE = {
+    "import os; print(sorted(os.listdir('/proc/self/task')) and len(os.sched_getaffinity(0)) > 0)": "True",
+    "import signal; print(signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGTERM))": "0 0",
+    "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))": "set()",
+    "import os; print(os.getsid(0) == os.getpid() == os.getpgid(0))": "True",
+    "import threading; print(threading.current_thread() is threading.main_thread())": "True",
+    "import mlflow\nfrom mlflow.store.tracking import sqlalchemy_store as s\nprint(mlflow.active_run())": "None",
+    "import matplotlib.pyplot as plt; print(plt.get_fignums())": "[]",
+    "import logging; print(logging.root.level, logging.lastResort is not None)": "30 True",
+    "import tempfile, os; print(tempfile.gettempdir() == os.environ['TMPDIR'])": "True",
+    "open('/dev/tty')": None,
+}
+
+
+@pytest.mark.parametrize("source", STATE)
+def test_a_fork_is_as_a_fresh_process(source, make_run, fork_server_engine, tmp_path):
+    run = make_run(fork_server_engine, source)
+    run.execution = replace(run.execution, env={**run.execution.env, "TMPDIR": str(tmp_path)})
+    outcome = run()
+    if STATE[source] is None:
+        assert outcome.error is not None
+        assert outcome.error.ename == "OSError"
+    else:
+        assert run.text(0).strip() == STATE[source]
+
+
+def test_no_file_of_the_fork_server_is_open_in_a_kernel(make_run, fork_server_engine):
+    source = (
+        "import os\nfor n in os.listdir('/proc/self/fd'):\n"
+        "  try: print(os.readlink(f'/proc/self/fd/{n}'))\n  except OSError: pass"
+    )
+    targets = printed(make_run, fork_server_engine, source).splitlines()
+    assert sum(target.startswith("socket:") for target in targets) <= 3, targets
+    assert not [target for target in targets if "server" in target and "log" not in target], targets
+
+
+def test_openmp_and_blas_work_in_a_fork(make_run, fork_server_engine):
+    source = (
+        "import numpy as np\nfrom sklearn.ensemble import HistGradientBoostingRegressor as H\n"
+        "X = np.random.rand(2000, 5); print(H(max_iter=5).fit(X, X[:, 0]).score(X, X[:, 0]) > 0.1)"
+    )
+    assert printed(make_run, fork_server_engine, source, timeout_seconds=120) == "True"
+
+
+def test_an_installed_package_is_seen_by_the_next_kernel(make_run, fork_server_engine):
+    import sysconfig
+
+    source = "import importlib.util\nprint(importlib.util.find_spec('labwright_probe_package') is not None)"
+    module = Path(sysconfig.get_path("purelib")) / "labwright_probe_package.py"
+    assert printed(make_run, fork_server_engine, source) == "False"
+    module.write_text("")
+    try:
+        assert printed(make_run, fork_server_engine, source) == "True"
+    finally:
+        module.unlink()
+
+
+def test_output_is_captured_in_the_order_in_which_it_was_written(make_run, fork_server_engine):
+    source = (
+        "import os, subprocess\nfor i in range(20):\n"
+        "  print(i, end=' ')\n  os.write(1, b'raw '); subprocess.run(['printf', 'child '])"
+    )
+    assert printed(make_run, fork_server_engine, source) == " ".join(f"{i} raw child" for i in range(20))
+
+
+def test_lone_surrogates_do_not_cost_the_run(make_run, fork_server_engine):
+    assert printed(make_run, fork_server_engine, "print('a\\ud83db')") == "a?b"
+
+
+def test_too_much_output_is_cut_and_marked(make_run, fork_server_engine):
+    run = make_run(fork_server_engine, "for i in range(90):\n  print('x' * 1_000_000)", "print('after')")
+    assert run().state == "succeeded"
+    assert "is cut here" in run.execution.output_path.read_text()
+    assert run.execution.output_path.stat().st_size < 80_000_000
+
+
+def test_another_language_falls_back_and_says_so(make_run, fork_server_engine):
+    outcome = make_run(fork_server_engine, "1", kernel_name="no-such-kernel")()
+    assert outcome.log.startswith("Fell back to papermill's engine because there is no kernel named")
+
+
+def test_the_server_may_be_reached_by_its_owner_only(fork_server):
+    fork_server.status()
+    assert fork_server.directory.stat().st_mode & 0o077 == 0
+    assert (fork_server.directory / "socket").stat().st_mode & 0o077 == 0
+
+
+def test_a_server_that_was_killed_is_replaced(make_run, tmp_path):
+    server = ForkServer(tmp_path / "server", idle_seconds=30)
+    engine = ForkServerEngine(server)
+    assert make_run(engine, "1")().state == "succeeded"
+    os.kill(int((tmp_path / "server" / "pid").read_text()), 9)
+    outcome = make_run(engine, "1")()
+    if outcome.state == "died":  # It was asked before the death was noticed, and says what to do.
+        assert "run it again" in json.dumps(outcome.reason).lower()
+        outcome = make_run(engine, "1")()
+    assert outcome.state == "succeeded"
+    server.stop()

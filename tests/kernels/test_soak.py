@@ -1,0 +1,11 @@
+"""A small helping of tests/faults/kernel_soak.py, which can do 10,000 runs."""
+
+from __future__ import annotations
+
+from tests.faults.kernel_soak import soak
+
+
+def test_runs_survive_random_kills_with_one_final_state_each_and_leave_nothing():
+    problems, attempt = soak(runs=60, kill_every_seconds=0.5)
+    assert not problems
+    assert len(attempt.outcomes) == 60
