@@ -1,0 +1,26 @@
+# A real Kubernetes on one machine, for tests. KUBECONFIG=… make test-kube uses another cluster instead.
+CLUSTER = $(DEV)/python -m tests.kube.cluster
+
+.PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube
+
+kube-build: env-dev ## Build the test cluster's programs and images (10-20 min, then cached)
+	$(CLUSTER) build
+
+kube-up: env-dev ## Start the test cluster
+	$(CLUSTER) up
+
+kube-down: env-dev ## Stop the test cluster and leave nothing of it
+	$(CLUSTER) down
+
+kube-status: env-dev ## Say what is wrong with the test cluster
+	@$(CLUSTER) status
+
+kube-shell: env-dev ## Open a shell where kubectl and the cluster's addresses work
+	@$(CLUSTER) run $${SHELL:-bash}
+
+test-kube: env-dev ## Test on a real Kubernetes (ours, or the one in KUBECONFIG)
+ifdef KUBECONFIG
+	$(DEV)/python -m pytest -m kube tests/kube $(ARGS)
+else
+	$(CLUSTER) run $(CURDIR)/$(DEV)/python -m pytest -m kube tests/kube $(ARGS)
+endif
