@@ -18,6 +18,7 @@ kube-status: env-dev ## Say what is wrong with the test cluster
 kube-shell: env-dev ## Open a shell where kubectl and the cluster's addresses work
 	@$(CLUSTER) run $${SHELL:-bash}
 
+test-kube: export LABWRIGHT_KUBE_TESTS = 1
 test-kube: env-dev ## Test on a real Kubernetes (ours, or the one in KUBECONFIG)
 ifdef KUBECONFIG
 	$(DEV)/python -m pytest -m kube tests/kube $(ARGS)

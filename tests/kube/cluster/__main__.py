@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.kube.cluster import bringup, build, network, programs, status, teardown
+from tests.kube.cluster import bringup, build, buildah, network, programs, status, teardown
 from tests.kube.cluster.places import NODE_NAMESPACE, Places
 
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
             case _:
                 print("usage: python -m tests.kube.cluster build|up|down|status|key|run COMMAND…", file=sys.stderr)
                 return 2
-    except (bringup.BringUpFailed, programs.CannotBuild) as error:
+    except (bringup.BringUpFailed, buildah.CannotBuild) as error:
         print(f"kube: {error}", file=sys.stderr)
         return 1
     return 0

@@ -103,9 +103,7 @@ def wait_for(places: Places, deadline: float) -> None:
 
 
 def kubectl_command(places: Places) -> list[str]:
-    return network.inside(
-        NODE_NAMESPACE, str(places.program("kubectl")), f"--kubeconfig={places.kubeconfig}"
-    )
+    return network.inside(NODE_NAMESPACE, str(places.program("kubectl")), f"--kubeconfig={places.kubeconfig}")
 
 
 __all__ = ["BringUpFailed", "is_up", "kubectl_command", "up"]

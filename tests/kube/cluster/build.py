@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.kube.cluster import images, keys, programs, store, teardown
+from tests.kube.cluster import base, buildah, images, keys, programs, store, teardown
 from tests.kube.cluster.places import Places
 
 # Command -> Debian package that has it.
@@ -27,35 +27,28 @@ COMMANDS = {
     "gcc": "gcc",
     "ethtool": "ethtool",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
-    images.KEYRING: "debian-archive-keyring",
+    base.KEYRING: "debian-archive-keyring",
 }
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def build(places: Places) -> None:
     if os.geteuid() != 0:
-        raise programs.CannotBuild("the cluster needs root: it makes namespaces, mounts and control groups")
+        raise buildah.CannotBuild("the cluster needs root: it makes namespaces, mounts and control groups")
     started = time.monotonic()
     install_packages()
     programs.build(places)
-    if images.ALL and (stale := stale_images(places)):
+    if not keys.is_current(places.sealed, store_key()):
         if teardown.is_alive(places):
-            raise programs.CannotBuild("the cluster is up on the old images; run `make kube-down` first")
+            raise buildah.CannotBuild("the cluster is up on the old images; run `make kube-down` first")
         images.build(places)
-        layouts = {image.tag: images.layout(places, image) for image in stale}
         print("filling the image store …", flush=True)
-        store.fill(places, layouts, [])
+        chosen = places.cache / "import"
+        images.select(places, list(images.ALL), chosen)
+        store.fill(places, chosen)
+        shutil.rmtree(chosen)
         keys.stamp(places.sealed, store_key())
     print(f"built after {time.monotonic() - started:.0f} s; the cache is {places.cache}")
-
-
-def stale_images(places: Places) -> list[images.Image]:
-    """The images whose content in the store is not what the sources say now."""
-    if not places.sealed.exists():
-        return list(images.ALL)
-    return [i for i in images.ALL if not keys.is_current(images.layout(places, i), images.key(i))] or (
-        [] if keys.is_current(places.sealed, store_key()) else list(images.ALL)
-    )
 
 
 def store_key() -> str:
@@ -77,11 +70,13 @@ def missing(places: Places) -> str | None:
 
 
 def install_packages() -> None:
-    packages = sorted({p for command, p in COMMANDS.items() if shutil.which(command) is None and not Path(command).exists()})
+    packages = sorted(
+        {p for command, p in COMMANDS.items() if shutil.which(command) is None and not Path(command).exists()}
+    )
     if not packages:
         return
     if shutil.which("apt-get") is None:
-        raise programs.CannotBuild(f"install these with your package manager: {', '.join(packages)}")
+        raise buildah.CannotBuild(f"install these with your package manager: {', '.join(packages)}")
     print(f"installing {', '.join(packages)} …", flush=True)
     # Packages of daemons start them; this one word says no, and is taken away again if it was not there.
     ours = not POLICY.exists()

@@ -58,9 +58,7 @@ class Authority:
             subject.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, identity.group))
         return self._issue(x509.Name(subject), ExtendedKeyUsageOID.CLIENT_AUTH, ())
 
-    def issue_server(
-        self, name: str, dns: tuple[str, ...], addresses: tuple[str, ...]
-    ) -> tuple[Key, x509.Certificate]:
+    def issue_server(self, name: str, dns: tuple[str, ...], addresses: tuple[str, ...]) -> tuple[Key, x509.Certificate]:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names: list[x509.GeneralName] = [x509.DNSName(entry) for entry in dns]
         names += [x509.IPAddress(ipaddress.ip_address(entry)) for entry in addresses]

@@ -53,6 +53,10 @@ class Places:
         return self.cache / "images"
 
     @property
+    def layout(self) -> Path:
+        return self.cache / "layout"
+
+    @property
     def sealed(self) -> Path:
         """The store's own databases as they were after the images' import: `down` puts them back."""
         return self.cache / "sealed"

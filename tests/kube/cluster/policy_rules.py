@@ -67,9 +67,7 @@ class World:
     policies: tuple[Object, ...]
 
     @classmethod
-    def from_objects(
-        cls, pods: Iterable[Object], namespaces: Iterable[Object], policies: Iterable[Object]
-    ) -> World:
+    def from_objects(cls, pods: Iterable[Object], namespaces: Iterable[Object], policies: Iterable[Object]) -> World:
         found = (Pod.from_object(item) for item in pods)
         return cls(
             pods=tuple(sorted((pod for pod in found if pod), key=lambda pod: (pod.namespace, pod.name))),

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 
-from tests.kube.cluster import keys
+from tests.kube.cluster import buildah, keys
 from tests.kube.cluster.places import PROGRAMS, Places
 
 LINKS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
@@ -23,17 +23,13 @@ PACKAGES = {
 }
 
 
-class CannotBuild(Exception):
-    """A tool that the build needs is not there; says which and how to get it."""
-
-
 def key() -> str:
     return keys.hash_of([PROGRAMS], go_version())
 
 
 def go_version() -> str:
     if shutil.which("go") is None:
-        raise CannotBuild("no Go compiler: install Go 1.25 or newer")
+        raise buildah.CannotBuild("no Go compiler: install Go 1.25 or newer")
     return subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -42,7 +38,7 @@ def kubernetes_version() -> str:
         words = line.split()
         if words[:1] == ["k8s.io/kubernetes"]:
             return words[1]
-    raise CannotBuild("go.mod names no version of k8s.io/kubernetes")
+    raise buildah.CannotBuild("go.mod names no version of k8s.io/kubernetes")
 
 
 def build(places: Places) -> None:

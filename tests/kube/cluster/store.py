@@ -39,15 +39,15 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
 """
 
 
-def fill(places: Places, layouts: dict[str, Path], stale: list[str]) -> None:
-    """Imports OCI layouts (image name -> folder), forgets the images in `stale`, and seals the store."""
+def fill(places: Places, layout: Path) -> None:
+    """Imports every image of an OCI layout over what was there by its name, and seals the store."""
     if places.sealed.exists():
         restore(places)
         shutil.rmtree(places.sealed)
-    plan = {"layouts": {name: str(path) for name, path in layouts.items()}, "stale": stale}
+    # In mount and process namespaces of its own: the daemon and its mounts end with them.
     subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL",
-         sys.executable, "-m", "tests.kube.cluster.store", str(places.store), json.dumps(plan)],
+         sys.executable, "-m", "tests.kube.cluster.store", str(places.store), str(layout)],
         cwd=REPOSITORY,
         check=True,
     )  # fmt: skip
@@ -93,8 +93,7 @@ def _strangers(places: Places) -> Iterator[Path]:
             yield from (places.store / part).iterdir()
 
 
-def import_inside(root: Path, layouts: dict[str, str], stale: list[str]) -> None:
-    """Runs in mount and process namespaces of its own, so that the daemon and its mounts end with it."""
+def import_inside(root: Path, layout: Path) -> None:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
@@ -110,20 +109,13 @@ def import_inside(root: Path, layouts: dict[str, str], stale: list[str]) -> None
         if time.monotonic() > deadline or daemon.poll() is not None:
             sys.exit("containerd did not start for the import")
         time.sleep(0.1)
-    for name in stale:
-        subprocess.run([*ctr, "images", "rm", "--sync", name], check=False, capture_output=True)
-    for name, folder in layouts.items():
-        subprocess.run([*ctr, "images", "rm", name], check=False, capture_output=True)
-        pack = subprocess.Popen(["tar", "--create", "--directory", folder, "."], stdout=subprocess.PIPE)
-        subprocess.run(
-            [*ctr, "images", "import", "--index-name", name, "-"], stdin=pack.stdout, check=True, capture_output=True
-        )
-        if pack.wait() != 0:
-            sys.exit(f"could not read {folder}")
+    pack = subprocess.Popen(["tar", "--create", f"--directory={layout}", "."], stdout=subprocess.PIPE)
+    done = subprocess.run([*ctr, "images", "import", "-"], stdin=pack.stdout, check=False)
+    if pack.wait() != 0 or done.returncode != 0:
+        sys.exit(f"the images in {layout} could not be imported")
     daemon.terminate()
     daemon.wait(20)
 
 
 if __name__ == "__main__":
-    plan = json.loads(sys.argv[2])
-    import_inside(Path(sys.argv[1]), plan["layouts"], plan["stale"])
+    import_inside(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -179,5 +179,3 @@ def _reap() -> None:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
         return
-
-

@@ -72,7 +72,7 @@ class Provisioner:
             return
         folder = self._root / meta["uid"]
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o777)  # noqa: S103 - the pod's user id is not known here; fsGroup does not apply to folders
+        folder.chmod(0o777)
         try:
             self._api.create("/api/v1/persistentvolumes", volume_for(claim, folder))
         except httpx.HTTPStatusError as error:
