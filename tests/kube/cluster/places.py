@@ -27,7 +27,7 @@ API_PORT = 6443
 CGROUP = "labwright-kube"
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # Folders with fixed names that the node's programs write to: empty mount points on the host.
-MOUNT_POINTS = (Path("/var/lib/cni"),)
+MOUNT_POINTS = (Path("/var/lib/cni"), Path("/var/lib/kubelet"))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ table ip {TABLE} {{
   map egress {{ type ipv4_addr : verdict; {_elements(jumps["egress"])} }}
   map ingress {{ type ipv4_addr : verdict; {_elements(jumps["ingress"])} }}
 {"".join(chains)}\
-  chain refused {{ reject with icmp admin-prohibited }}
+  chain refused {{
+    reject with icmp admin-prohibited
+  }}
   chain forward {{
     type filter hook forward priority -5; policy accept;
     ct state established,related accept

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 from tests.kube.cluster import buildah, keys
 from tests.kube.cluster.places import PROGRAMS, Places
 
 LINKS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
+STAGES = ("node/fast/node-initialize.yaml", "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+          "pod/fast/pod-ready.yaml", "pod/fast/pod-complete.yaml", "pod/fast/pod-delete.yaml")  # fmt: skip
 # program -> (module's folder, package)
 PACKAGES = {
     "hyperkube": ("kubernetes", "./hyperkube"),
@@ -63,7 +66,17 @@ def build(places: Places) -> None:
     subprocess.run(
         ["gcc", "-Os", "-static", "-o", str(places.program("pause")), str(PROGRAMS / "pause" / "pause.c")], check=True
     )
+    write_stages(places)
     keys.stamp(places.programs, wanted)
+
+
+def write_stages(places: Places) -> None:
+    """How simulated nodes and pods behave: kwok's own 'fast' set, taken from its module."""
+    find = ["go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"]
+    found = subprocess.run(find, cwd=PROGRAMS / "addons", capture_output=True, text=True, check=True)
+    stages = Path(found.stdout.strip()) / "kustomize" / "stage"
+    text = "---\n".join((stages / name).read_text() for name in STAGES)
+    (places.programs / "kwok-stages.yaml").write_text(text)
 
 
 def link_flags(version: str) -> str:

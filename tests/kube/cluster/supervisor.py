@@ -15,14 +15,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from tests.kube.cluster import control_plane, network, node
+from tests.kube.cluster import control_plane, node
 from tests.kube.cluster.api import Api
 from tests.kube.cluster.places import CGROUP_ROOT, KUBE, MOUNT_POINTS, OUTSIDE_NAMESPACE, Places
 
 RESTARTS_ALLOWED = 20
-GO_PROGRAMS_ENVIRONMENT = {"GOMAXPROCS": str(max(2, os.cpu_count() or 2))}
+# etcd of Debian is too old for streamed lists; without this each client asks for one first and logs the refusal.
+GO_PROGRAMS_ENVIRONMENT = {"KUBE_FEATURE_WatchListClient": "false", "GOMAXPROCS": str(max(2, os.cpu_count() or 2))}
 
 
 @dataclass
@@ -121,8 +121,6 @@ def prepare_mounts(places: Places) -> None:
     def mount(*arguments: str) -> None:
         subprocess.run(["mount", *arguments], check=True)
 
-    keep = Path("/run/netns")
-    outside = os.open(keep / OUTSIDE_NAMESPACE, os.O_RDONLY)
     mount("--make-rprivate", "/")
     mount("-t", "proc", "proc", "/proc")
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
@@ -131,19 +129,16 @@ def prepare_mounts(places: Places) -> None:
         folder.mkdir(exist_ok=True)
         mount("-t", "tmpfs", "tmpfs", str(folder))
     places.containerd_socket.parent.mkdir(parents=True)
-    keep.mkdir()
-    (keep / OUTSIDE_NAMESPACE).touch()
-    mount("--bind", f"/proc/self/fd/{outside}", str(keep / OUTSIDE_NAMESPACE))
-    os.close(outside)
     mount("--make-rshared", "/")
 
 
-def bring_up(supervisor: Supervisor) -> None:
+def bring_up(supervisor: Supervisor, outside: int) -> None:
+    """`outside`: the other network namespace, open: its name is hidden with the host's /run."""
     places, python = supervisor.places, sys.executable
-    stand_in = [python, "-m", "tests.kube.cluster.outside"]
+    stand_in = ["nsenter", f"--net=/proc/1/fd/{outside}", "--", python, "-m", "tests.kube.cluster.outside"]
     supervisor.start("etcd", control_plane.etcd(places))
     supervisor.start("containerd", node.containerd(places))
-    supervisor.start("outside", network.inside(OUTSIDE_NAMESPACE, *stand_in))
+    supervisor.start("outside", stand_in)
     supervisor.start("kube-apiserver", control_plane.api_server(places))
     api = Api(places.kubeconfig)
     supervisor.wait_until("the API server's start", api.is_ready, 60)
@@ -171,8 +166,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, on_signal)
     if not CGROUP_ROOT.exists():
         sys.exit("no control groups are mounted at /sys/fs/cgroup")
+    outside = os.open(f"/run/netns/{OUTSIDE_NAMESPACE}", os.O_RDONLY)
     prepare_mounts(places)
-    bring_up(supervisor)
+    bring_up(supervisor, outside)
     places.ready.touch()
     supervisor.run_forever()
     supervisor.stop()

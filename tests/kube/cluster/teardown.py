@@ -28,7 +28,7 @@ def down(places: Places, quiet: bool = False) -> list[str]:
     store.restore(places)
     network.destroy()
     for folder in MOUNT_POINTS:
-        if folder.exists():
+        if folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
     if places.state.exists():
         shutil.rmtree(places.state)
@@ -159,7 +159,7 @@ def _residue(places: Places) -> Iterator[str]:
     routes = subprocess.run(["ip", "route"], capture_output=True, text=True, check=False).stdout
     if "uplink" in links or "cni" in links or "10.244." in routes or "10.96." in routes:
         yield "a link or route of the cluster in the host's namespace"
-    for path in ("/var/lib/cni", "/etc/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers",
+    for path in ("/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers",
                  "/run/containerd", "/run/labwright", "/usr/libexec/kubernetes"):  # fmt: skip
         if Path(path).exists():
             yield f"folder {path}"
