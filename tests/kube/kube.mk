@@ -1,7 +1,7 @@
 # A real Kubernetes on one machine, for tests. KUBECONFIG=… make test-kube uses another cluster instead.
 CLUSTER = $(DEV)/python -m tests.kube.cluster
 
-.PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube
+.PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube test-kube-cycles
 
 kube-build: env-dev ## Build the test cluster's programs and images (10-20 min, then cached)
 	$(CLUSTER) build
@@ -25,3 +25,6 @@ ifdef KUBECONFIG
 else
 	$(CLUSTER) run $(CURDIR)/$(DEV)/python -m pytest -m kube tests/kube $(ARGS)
 endif
+
+test-kube-cycles: env-dev ## Start and stop the test cluster ten times and look for what is left
+	LABWRIGHT_KUBE_CYCLES=10 $(DEV)/python -m pytest -s tests/kube/test_teardown.py $(ARGS)

@@ -13,7 +13,7 @@ from tests.kube.kubectl import Kubectl, wait_for
 from tests.kube.person import Person
 
 pytestmark = pytest.mark.kube
-MEMORY = 1536_000_000
+MEMORY = 1536 * 2**20
 GPU = "nvidia.com/gpu"
 LIMITS = """
 from pathlib import Path
@@ -58,7 +58,7 @@ def failure_of(person: Person, options: dict[str, object], seconds: float = 30) 
 def test_a_person_logs_in_sees_the_cards_and_runs_a_cell_in_a_pod(person: Person, kubectl: Kubectl) -> None:
     person.log_in()
     page = person.spawn_page()
-    assert "profile-card" in page
+    assert "lw-card" in page
     assert "Small" in page
     assert "Research" not in page  # of another group
     started = time.monotonic()

@@ -14,40 +14,40 @@ import asyncio
 import html
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from kubernetes_asyncio.client.rest import ApiException
 from kubespawner import KubeSpawner
 from kubespawner.spawner import EventReflector
+from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Bool, default
 
 from labwright.api.errors import LabwrightError
 from labwright.spawner import explanations, manifests
 from labwright.spawner.explanations import Explanation
-from labwright.spawner.profiles import Choice, Workbench, choose, profiles_for
+from labwright.spawner.profiles import Choice, Workbench, choose
 
 LOOK_EVERY_SECONDS = 0.5
 NODES_KEPT_SECONDS = 30.0
+STATUSES = {"quota": 409, "limit": 409, "no-node-fits": 409, "image": 409}  # the others are 503: trying again helps
 
 
-class CannotStart(Exception):
-    """A start that ended with a reason. JupyterHub shows `jupyterhub_message` on its page and in its events."""
+class CannotStart(web.HTTPError):
+    """A start that ended with a reason: what JupyterHub's page, events and API show, and never a traceback."""
 
-    def __init__(self, explanation: Explanation) -> None:
-        super().__init__(str(explanation))
+    def __init__(self, explanation: Explanation, status: int | None = None) -> None:
+        text = str(explanation)
+        super().__init__(status or STATUSES.get(explanation.code, 503), log_message=text.replace("%", "%%"))
         self.explanation = explanation
-        self.jupyterhub_message = str(explanation)
-        self.jupyterhub_html_message = (
-            f"<p><strong>{html.escape(explanation.sentence)}</strong></p><p>{html.escape(explanation.remedy)}</p>"
-        )
+        self.jupyterhub_message = text
 
 
 class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no types
     """Starts a person's server as a pod of a declared profile."""
 
-    workbench: Callable[[], Workbench] = AnyTrait(
+    workbench = AnyTrait(
         config=True,
         help="Gives the workbench file as it is now; asked at every start, so that a change needs no restart.",
     )
@@ -74,8 +74,8 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
 
     def choice(self) -> Choice:
         """The profile that the stored options name, looked up in the file as it is now."""
-        groups = ["everyone", *(group.name for group in self.user.groups)]
-        return choose(self.user_options or {}, self.workbench().profiles, groups)
+        workbench: Workbench = self.workbench()
+        return choose(self.user_options or {}, workbench.profiles, [group.name for group in self.user.groups])
 
     async def load_user_options(self) -> None:
         """Replaces KubeSpawner's own: nothing in `user_options` reaches a trait but by way of `choose`."""
@@ -83,33 +83,6 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         deployment = manifests.with_images(self.deployment, self.workbench().images)
         for name, value in manifests.spawner_settings(chosen.profile, chosen.options, deployment).items():
             setattr(self, name, value)
-
-    def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
-        """A profile and its options from the spawn page: `profile`, `option-NAME`. Checked by `choose`."""
-        asked: dict[str, Any] = {}
-        if form.get("profile"):
-            asked["profile"] = form["profile"][0]
-        options = {name.removeprefix("option-"): value[0] for name, value in form.items() if name.startswith("option-")}
-        if options:
-            asked["options"] = options
-        return asked
-
-    def visible_profiles(self) -> list[dict[str, Any]]:
-        """What the spawn page shows: the profiles of this person's groups, first one first."""
-        groups = ["everyone", *(group.name for group in self.user.groups)]
-        return [
-            {
-                "slug": profile.slug,
-                "name": profile.name,
-                "description": profile.description,
-                "cpu": profile.cpu,
-                "memory": explanations.amount("memory", profile.memory_bytes),
-                "gpu": profile.gpu_count,
-                "price_per_hour": profile.price_per_hour,
-                "options": {name: list(values) for name, values in profile.options.items()},
-            }
-            for profile in profiles_for(groups, self.workbench().profiles)
-        ]
 
     async def get_options_form(self) -> Any:
         """The page's form, below the reason why the last server ended, if it did not end by its owner's wish."""
@@ -137,7 +110,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
             finally:
                 starting.cancel()
         except LabwrightError as error:
-            raise CannotStart(Explanation(error.code, str(error), error.remedy, True)) from None
+            raise CannotStart(Explanation(error.code, str(error), error.remedy, True), error.status) from None
         except ApiException as error:
             raise CannotStart(explanations.explain_refusal(error.status or 0, _message_of(error))) from error
         except TimeoutError as error:

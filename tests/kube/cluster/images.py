@@ -13,8 +13,8 @@ from tests.kube.cluster import base, buildah, keys, programs
 from tests.kube.cluster.places import REPOSITORY, Places
 
 PREFIX = "localhost/labwright"
-CODE = ("pyproject.toml", "uv.lock", "README.md", "hub/labwright", "spawner/labwright", "kernels/labwright",
-        "magics/labwright", "extensions/labwright", "extensions/lab/labwright_lab", ".dockerignore")  # fmt: skip
+CODE = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "hub", "spawner", "kernels",
+        "magics", "extensions/labwright", "extensions/lab/labwright_lab", ".dockerignore")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """The hub of the tests: everybody with the password may log in, and profiles come from workbench.yaml."""
 
-import html
 import os
 from pathlib import Path
 
 from jupyterhub.auth import DummyAuthenticator
 
+from labwright.hub.configuration import TEMPLATES
+from labwright.hub.spawn_page import options_from_form, render_cards
 from labwright.spawner.kube import KubernetesSpawner
 from labwright.spawner.manifests import Deployment
+from labwright.spawner.profiles import profiles_for
 from labwright.spawner.workbench import load
 
 c = get_config()  # noqa: F821 - JupyterHub puts it here
@@ -27,14 +29,9 @@ class GroupsByName(DummyAuthenticator):
 
 
 def profile_cards(spawner):
-    cards = []
-    for profile in spawner.visible_profiles():
-        slug, name = html.escape(profile["slug"]), html.escape(profile["name"])
-        cards.append(
-            f'<label class="profile-card"><input type="radio" name="profile" value="{slug}"> <b>{name}</b> '
-            f"{profile['cpu']:g} processors, {profile['memory']}, {profile['gpu']} GPU</label>"
-        )
-    return "\n".join(cards)
+    workbench = spawner.workbench()
+    groups = [group.name for group in spawner.user.groups]
+    return render_cards(profiles_for(groups, workbench.profiles), None, workbench)
 
 
 c.JupyterHub.bind_url = "http://:8000"
@@ -44,6 +41,8 @@ c.JupyterHub.db_url = "sqlite:////srv/labwright/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "/srv/labwright/cookie_secret"
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
+c.JupyterHub.template_paths = [str(TEMPLATES)]
+c.JupyterHub.template_vars = {"labwright_css": (TEMPLATES / "labwright.css").read_text()}
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.concurrent_spawn_limit = 100
 c.JupyterHub.last_activity_interval = 60
@@ -73,6 +72,7 @@ c.KubernetesSpawner.deployment = Deployment(
 )
 c.KubernetesSpawner.namespace = NAMESPACE
 c.KubernetesSpawner.options_form = profile_cards
+c.KubernetesSpawner.options_from_form = options_from_form
 c.Spawner.cmd = ["jupyterhub-singleuser"]
 c.Spawner.default_url = "/lab"
 c.Spawner.start_timeout = 120
