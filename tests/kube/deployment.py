@@ -29,7 +29,9 @@ class Deployment:
 
 
 @contextmanager
-def deployed(namespace: str, *, workbench: str = "workbench-config.yaml") -> Iterator[Deployment]:
+def deployed(
+    namespace: str, *, workbench: str = "workbench-config.yaml", start_timeout: int = 120
+) -> Iterator[Deployment]:
     """A workbench of its own in `namespace`; its address is on this machine's loopback."""
     kubectl = Kubectl(namespace)
     token = secrets.token_hex(16)
@@ -38,6 +40,7 @@ def deployed(namespace: str, *, workbench: str = "workbench-config.yaml") -> Ite
         "hub_image": IMAGES.format(name="hub"),
         "user_image": IMAGES.format(name="user"),
         "user_gpu_image": IMAGES.format(name="user-gpu"),
+        "start_timeout": str(start_timeout),
     }
     kubectl.delete("namespace", namespace)
     try:

@@ -134,7 +134,7 @@ def test_a_gpu_is_asked_for_and_waited_for(person: Person, workbench: Deployment
         started = time.monotonic()
         assert other.spawn({"profile": "gpu"}).status_code == 202
         messages = other.progress(20, until="Waiting for a GPU")
-        assert "Waiting for a GPU: all of it is in use" in messages[-1]["message"], messages
+        assert "Waiting for a GPU: what the cluster has is in use" in messages[-1]["message"], messages
         assert time.monotonic() - started < 10
         person.stop()
         other.wait_until_ready()  # the one that waited gets what came free

@@ -206,7 +206,9 @@ def _unplaced(pod: Object, events: Sequence[Object], nodes: Sequence[Object] | N
             )
     lacking = _lacking(message)
     if lacking:
-        return Explanation("waiting", f"Waiting for {lacking}: all of it is in use right now.", _waiting_remedy(grows))
+        return Explanation(
+            "waiting", f"Waiting for {lacking}: what the cluster has is in use right now.", _waiting_remedy(grows)
+        )
     return Explanation("waiting", f"No node takes your server yet: {_first_line(message)}", _waiting_remedy(grows))
 
 
@@ -218,7 +220,7 @@ def _waiting_remedy(full: bool) -> str:
 
 def _lacking(message: str) -> str:
     """'Insufficient nvidia.com/gpu, 1 Insufficient cpu' as 'a GPU and processors'."""
-    names = list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]+?)(?=[,.\s]|$)", message)))
+    names = list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]*\w)", message)))
     words = [f"a {DEVICE_WORDS[n]}" if n in DEVICE_WORDS else RESOURCE_WORDS.get(n, n) for n in names]
     return " and ".join(words)
 
@@ -308,7 +310,7 @@ def _quota_sentence(found: re.Match[str]) -> str:
     asked, used, limit = amounts(found["asked"]), amounts(found["used"]), amounts(found["limit"])
     parts = []
     for name, value in asked.items():
-        resource = name.removeprefix("requests.").removeprefix("limits.")
+        resource = name.removeprefix("requests.").removeprefix("limits.").removeprefix("count/")
         if resource == "pods":
             parts.append(f"{limit.get(name, '?')} servers are allowed and {used.get(name, '?')} are running")
             continue

@@ -14,7 +14,9 @@ import asyncio
 import html
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from kubernetes_asyncio.client.rest import ApiException
@@ -31,6 +33,7 @@ from labwright.spawner.profiles import Choice, Workbench, choose
 
 LOOK_EVERY_SECONDS = 0.5
 NODES_KEPT_SECONDS = 30.0
+OWN_SHARE_OF_TIMEOUT = 0.9  # the hub's own timeout says 'it took too long', and not why
 STATUSES = {"quota": 409, "limit": 409, "no-node-fits": 409, "image": 409}  # the others are 503: trying again helps
 
 
@@ -42,6 +45,30 @@ class CannotStart(web.HTTPError):
         super().__init__(status or STATUSES.get(explanation.code, 503), log_message=text.replace("%", "%%"))
         self.explanation = explanation
         self.jupyterhub_message = text
+
+
+class IndexedEvents(EventReflector):  # type: ignore[misc]
+    """The namespace's events by what they are about.
+
+    A hundred starts that each look through all events twice a second would take the hub's whole time.
+    """
+
+    _indexed_at = 0.0
+    _index: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
+
+    def by_object(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Pods by their uid, claims as 'claim/NAMESPACE/NAME'; at most `LOOK_EVERY_SECONDS` old."""
+        now = time.monotonic()
+        if now - self._indexed_at >= LOOK_EVERY_SECONDS:
+            index: dict[str, list[dict[str, Any]]] = {}
+            for event in self.resources.values():
+                about = event["involvedObject"]
+                key = about.get("uid", "")
+                if about.get("kind") == "PersistentVolumeClaim":
+                    key = f"claim/{about.get('namespace')}/{about.get('name')}"
+                index.setdefault(key, []).append(event)
+            self._index, self._indexed_at = index, now
+        return self._index
 
 
 class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no types
@@ -100,12 +127,15 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         return self._start_future
 
     async def _start_or_explain(self) -> Any:
+        deadline = time.monotonic() + self.start_timeout * OWN_SHARE_OF_TIMEOUT
         try:
             starting = asyncio.ensure_future(self._start())
             try:
                 while not starting.done():
                     await asyncio.wait({starting}, timeout=LOOK_EVERY_SECONDS)
                     await self._look()
+                    if time.monotonic() > deadline and not starting.done():
+                        raise CannotStart(self._given_up())
                 url = await starting
             finally:
                 starting.cancel()
@@ -114,11 +144,18 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         except ApiException as error:
             raise CannotStart(explanations.explain_refusal(error.status or 0, _message_of(error))) from error
         except TimeoutError as error:
-            if self._explanation is not None:
-                raise CannotStart(self._explanation) from error
-            raise
+            raise CannotStart(self._given_up()) from error
         self._last_end = None
         return url
+
+    def _given_up(self) -> Explanation:
+        """The reason that held to the end; a start of which the cluster says nothing was slow."""
+        seconds = f"{self.start_timeout:g}"
+        found = self._explanation
+        if found is None:
+            sentence = f"Your server was not ready within {seconds} s, and the cluster does not say why."
+            return Explanation("slow", sentence, "Try again; tell your admin if it stays so.", True)
+        return replace(found, sentence=f"{found.sentence} It was waited for {seconds} s.", final=True)
 
     async def _look(self) -> None:
         """Keeps the current explanation; raises it when waiting cannot help."""
@@ -182,23 +219,18 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
     def _own_events(self) -> list[dict[str, Any]]:
         """This pod's events (by its identity: the name was another pod's yesterday) and its home's, oldest first."""
         pod = self._pod()
-        if pod is None or not self.event_reflector:
+        reflector = self.event_reflector
+        if pod is None or not reflector:
             return []
-        uid = pod["metadata"]["uid"]
-        own = [
-            event
-            for event in self.event_reflector.resources.values()
-            if event["involvedObject"].get("uid") == uid
-            or (event["involvedObject"].get("kind"), event["involvedObject"].get("name"))
-            == ("PersistentVolumeClaim", self.pvc_name)
-        ]
+        index = reflector.by_object()
+        own = [*index.get(pod["metadata"]["uid"], ()), *index.get(f"claim/{self.namespace}/{self.pvc_name}", ())]
         return sorted(own, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     async def _start_watching_events(self, replace: bool = False) -> Any:
         """As KubeSpawner's, but for all kinds: why a volume is not there stands in its claim's events."""
         return await self._start_reflector(
             kind="events",
-            reflector_class=EventReflector,
+            reflector_class=IndexedEvents,
             omit_namespace=self.enable_user_namespaces,
             replace=replace,
         )
