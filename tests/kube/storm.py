@@ -105,12 +105,13 @@ async def storm(url: str, token: str, asks: dict[str, list[str]], deadline_secon
     """Everybody at once; each person's servers one after the other. `asks`: person -> profiles."""
     limits = httpx.Limits(max_connections=200)
     headers = {"Authorization": f"token {token}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=120, trust_env=False) as http:
-        async with asyncio.TaskGroup() as group:
-            people = [
-                group.create_task(_one_person(http, name, profiles, deadline_seconds))
-                for name, profiles in asks.items()
-            ]
+    async with (
+        httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=120, trust_env=False) as http,
+        asyncio.TaskGroup() as group,
+    ):
+        people = [
+            group.create_task(_one_person(http, name, profiles, deadline_seconds)) for name, profiles in asks.items()
+        ]
     return [spawn for person in people for spawn in person.result()]
 
 

@@ -38,7 +38,8 @@ def build(places: Places) -> None:
     started = time.monotonic()
     install_packages()
     programs.build(places)
-    if not keys.is_current(places.sealed, store_key()):
+    wanted = store_key()
+    if not keys.is_current(places.sealed, wanted):
         if teardown.is_alive(places):
             raise buildah.CannotBuild("the cluster is up on the old images; run `make kube-down` first")
         images.build(places)
@@ -47,7 +48,7 @@ def build(places: Places) -> None:
         images.select(places, list(images.ALL), chosen)
         store.fill(places, chosen)
         shutil.rmtree(chosen)
-        keys.stamp(places.sealed, store_key())
+        keys.stamp(places.sealed, wanted)
     print(f"built after {time.monotonic() - started:.0f} s; the cache is {places.cache}")
 
 

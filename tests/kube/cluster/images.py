@@ -103,9 +103,10 @@ def export(places: Places, image: Image) -> None:
 
 
 def manifests(places: Places) -> dict[str, Any]:
-    """Image name -> its entry in the layout's index."""
+    """Image name -> its entry in the layout's index. An entry without a name is an image that was replaced."""
     index = json.loads((places.layout / "index.json").read_text())
-    return {entry["annotations"]["org.opencontainers.image.ref.name"]: entry for entry in index["manifests"]}
+    name = "org.opencontainers.image.ref.name"
+    return {e["annotations"][name]: e for e in index["manifests"] if name in e.get("annotations", {})}
 
 
 def digest(places: Places, image: Image) -> str:
