@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 
 import pytest
+import websocket
 
 from tests.kube import kubectl as cluster
 from tests.kube.deployment import Deployment, restart_hub
@@ -15,6 +16,7 @@ from tests.kube.person import Person
 pytestmark = pytest.mark.kube
 MEMORY = 1536 * 2**20
 GPU = "nvidia.com/gpu"
+EAT = "held = []\nwhile True:\n    held.append(bytearray(b'x') * (64 << 20))"
 LIMITS = """
 from pathlib import Path
 root = Path('/sys/fs/cgroup')
@@ -103,17 +105,24 @@ def test_the_home_outlives_the_server(person: Person) -> None:
     assert person.run(person.start_kernel(), "print(open('kept.txt').read())").text == "kept\n"
 
 
-def test_a_server_that_takes_more_memory_than_allowed_is_killed_and_its_owner_told(
-    person: Person, kubectl: Kubectl
-) -> None:
+def test_a_cell_that_takes_too_much_memory_is_killed_and_says_so_below_itself(person: Person) -> None:
     start_small(person)
-    pod = pod_of(kubectl, person)
-    # The server process itself: where the kernel of a cell is killed alone, the server lives on.
-    eat = "import os,ctypes; a=[bytearray(b'x')*(64<<20) for _ in range(64)]"
-    hold = f"exec(open('/proc/1/comm').read() and '') or exec({eat!r})"
-    kubectl.run("exec", pod, "--", "sh", "-c", f'python -c "{eat}" || true', seconds=60)
-    del hold
-    wait_for("the reason", lambda: True, 1)
+    outcome = person.run(person.start_kernel(), EAT, 120)
+    assert outcome.died
+    assert "needed more memory than this server has of 1.5 GiB" in outcome.text
+    assert person.run(person.start_kernel(), "print('alive')").text == "alive\n"
+
+
+def test_a_server_that_was_killed_for_memory_is_explained_on_its_owners_next_page(person: Person) -> None:
+    start_small(person)
+    kernel = person.start_kernel()
+    # The machine chooses whom it kills; here it is told to choose the server and not the kernel.
+    person.run(kernel, "import os; open(f'/proc/{os.getppid()}/oom_score_adj', 'w').write('1000')")
+    with contextlib.suppress(websocket.WebSocketException, OSError, TimeoutError):
+        person.run(kernel, EAT, 60)
+    wait_for("the hub to notice", lambda: "" not in person.servers(), 60)
+    page = person.spawn_page()
+    assert "Your server was killed because it used more memory than its profile has. It may use 1.5 GiB." in page
 
 
 def test_a_gpu_is_asked_for_and_waited_for(person: Person, workbench: Deployment, kubectl: Kubectl) -> None:
@@ -244,7 +253,3 @@ def test_another_person_cannot_reach_the_pod(person: Person, workbench: Deployme
         assert page.status_code in (403, 404)
     finally:
         stranger.close()
-
-
-def test_the_volume_that_cannot_be_made_is_told(workbench: Deployment) -> None:
-    assert json.dumps({}) == "{}"

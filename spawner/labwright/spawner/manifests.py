@@ -71,6 +71,9 @@ def spawner_settings(profile: Profile, options: Mapping[str, str], deployment: D
         **home(deployment),
         **security(deployment),
         "extra_labels": {**deployment.labels, PROFILE_LABEL: profile.slug},
+        # A server that was killed stays ended, and its owner is told why; started again in its place it would
+        # come back empty, with nobody the wiser.
+        "extra_pod_config": {"restartPolicy": "Never"},
     }
 
 

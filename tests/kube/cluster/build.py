@@ -40,9 +40,9 @@ def build(places: Places) -> None:
     programs.build(places)
     wanted = store_key()
     if not keys.is_current(places.sealed, wanted):
+        images.build(places)
         if teardown.is_alive(places):
             raise buildah.CannotBuild("the cluster is up on the old images; run `make kube-down` first")
-        images.build(places)
         print("filling the image store …", flush=True)
         chosen = places.cache / "import"
         images.select(places, list(images.ALL), chosen)
