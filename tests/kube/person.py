@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -94,11 +95,11 @@ class Person:
         headers = {"Authorization": f"token {self.token}"}
         events: list[JSON] = []
         deadline = time.monotonic() + seconds
-        with httpx.stream(
-            "GET", f"{self.url}/hub/api{path}", headers=headers, timeout=seconds, trust_env=False
-        ) as lines:
-            if lines.status_code != 200:
-                return events
+        address = f"{self.url}/hub/api{path}"
+        with (
+            contextlib.suppress(httpx.ReadTimeout),
+            httpx.stream("GET", address, headers=headers, timeout=seconds, trust_env=False) as lines,
+        ):
             for line in lines.iter_lines():
                 if line.startswith("data:"):
                     events.append(json.loads(line.removeprefix("data:")))
