@@ -9,6 +9,8 @@ import sys
 from tests.kube.cluster import bringup, build, buildah, network, programs, status, teardown
 from tests.kube.cluster.places import NODE_NAMESPACE, Places
 
+USAGE = "usage: python -m tests.kube.cluster build|up|down|status|missing|key|run COMMAND…"
+
 
 def main(arguments: list[str]) -> int:
     places = Places.from_environment()
@@ -22,12 +24,18 @@ def main(arguments: list[str]) -> int:
                 return 1 if teardown.down(places) else 0
             case ["status"]:
                 return status.tell(places)
+            case ["missing"]:
+                why = build.missing_programs(places)
+                print(why or "")
+                return 1 if why else 0
             case ["key"]:
                 print(f"{programs.key()} {build.store_key()}")
             case ["run", *command] if command:
                 return run_inside(places, command)
             case _:
-                print("usage: python -m tests.kube.cluster build|up|down|status|key|run COMMAND…", file=sys.stderr)
+                print(
+                    "usage: python -m tests.kube.cluster build|up|down|status|missing|key|run COMMAND…", file=sys.stderr
+                )
                 return 2
     except (bringup.BringUpFailed, buildah.CannotBuild) as error:
         print(f"kube: {error}", file=sys.stderr)
