@@ -34,8 +34,8 @@ def up(places: Places) -> None:
     node.write(places)
     make_control_groups()
     network.create()
-    start_supervisor(places)
-    wait_for(places, started + READY_WITHIN_SECONDS)
+    supervisor = start_supervisor(places)
+    wait_for(places, supervisor, started + READY_WITHIN_SECONDS)
     print(f"the cluster is up after {time.monotonic() - started:.1f} s")
     print(f"  kubectl: make kube-shell, or kubectl with KUBECONFIG={places.kubeconfig} inside its network namespace")
 
@@ -58,7 +58,7 @@ def make_control_groups() -> None:
         (CGROUP_ROOT / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in available))
 
 
-def start_supervisor(places: Places) -> None:
+def start_supervisor(places: Places) -> subprocess.Popen[bytes]:
     supervise = [sys.executable, "-m", "tests.kube.cluster.supervisor"]
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", *supervise]
     environment = {
@@ -79,11 +79,12 @@ def start_supervisor(places: Places) -> None:
             start_new_session=True,
         )
     places.pid.write_text(str(process.pid))
+    return process
 
 
-def wait_for(places: Places, deadline: float) -> None:
+def wait_for(places: Places, supervisor: subprocess.Popen[bytes], deadline: float) -> None:
     while not places.ready.exists():
-        if not teardown.is_alive(places) or time.monotonic() > deadline:
+        if supervisor.poll() is not None or time.monotonic() > deadline:
             tail = (places.logs / "supervisor.log").read_text()[-2000:]
             raise BringUpFailed(f"the control plane did not come up; {places.logs}/supervisor.log ends:\n{tail}")
         time.sleep(0.1)

@@ -73,6 +73,8 @@ def controllers(places: Places) -> list[str]:
         f"--cert-dir={places.pki}",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
+        # A busy machine renews the leases of simulated nodes late; they are not to be tainted for that.
+        "--node-monitor-grace-period=300s",
         # Quotas are counted again at every change; this bounds how long a missed change may stand.
         "--resource-quota-sync-period=10s",
         "--profiling=false",
@@ -105,5 +107,5 @@ def kwok(places: Places) -> list[str]:
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--node-ip=10.10.0.3",
         "--cidr=10.245.0.1/16",
-        "--node-lease-duration-seconds=120",
+        "--node-lease-duration-seconds=40",
     ]
