@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import pytest
-import websocket
 
 from tests.kube import kubectl as cluster
 from tests.kube.deployment import Deployment, restart_hub
@@ -17,6 +15,22 @@ pytestmark = pytest.mark.kube
 MEMORY = 1536 * 2**20
 GPU = "nvidia.com/gpu"
 EAT = "held = []\nwhile True:\n    held.append(bytearray(b'x') * (64 << 20))"
+SERVER_THAT_EATS = """
+import pathlib, threading, time
+def eat():
+    while not pathlib.Path('/tmp/eat').exists():
+        time.sleep(0.1)
+    held = []
+    while True:
+        held.append(bytearray(b'x') * (64 << 20))
+threading.Thread(target=eat, daemon=True).start()
+"""
+KEEP_SETTINGS = """
+from pathlib import Path
+folder = Path.home() / '.jupyter'
+folder.mkdir(exist_ok=True)
+(folder / 'jupyter_server_config.py').write_text({text!r})
+"""
 LIMITS = """
 from pathlib import Path
 root = Path('/sys/fs/cgroup')
@@ -115,11 +129,11 @@ def test_a_cell_that_takes_too_much_memory_is_killed_and_says_so_below_itself(pe
 
 def test_a_server_that_was_killed_for_memory_is_explained_on_its_owners_next_page(person: Person) -> None:
     start_small(person)
-    kernel = person.start_kernel()
-    # The machine chooses whom it kills; here it is told to choose the server and not the kernel.
-    person.run(kernel, "import os; open(f'/proc/{os.getppid()}/oom_score_adj', 'w').write('1000')")
-    with contextlib.suppress(websocket.WebSocketException, OSError, TimeoutError):
-        person.run(kernel, EAT, 60)
+    # The machine kills the largest process of a pod; this makes it the server and not a kernel.
+    assert person.run(person.start_kernel(), KEEP_SETTINGS.format(text=SERVER_THAT_EATS)).error == ""
+    person.stop()
+    start_small(person)
+    person.run(person.start_kernel(), "open('/tmp/eat', 'w').close()")
     wait_for("the hub to notice", lambda: "" not in person.servers(), 60)
     page = person.spawn_page()
     assert "Your server was killed because it used more memory than its profile has. It may use 1.5 GiB." in page

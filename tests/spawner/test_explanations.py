@@ -124,6 +124,12 @@ def test_other_refusals_have_codes_of_their_own(status: int, message: str, code:
     assert explain_refusal(status, message).code == code
 
 
+def test_a_server_that_ended_long_after_a_kernel_was_killed_was_not_out_of_memory() -> None:
+    pod = copy.deepcopy(RECORDED["out-of-memory"]["pod"])
+    pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] = 1
+    assert explain_end(pod).code == "crashed"
+
+
 def test_the_end_of_a_server_that_ran_is_explained() -> None:
     assert explain_end(RECORDED["out-of-memory"]["pod"]).code == "out-of-memory"
     evicted = {"status": {"reason": "Evicted", "message": "The node was low on resource: memory."}}

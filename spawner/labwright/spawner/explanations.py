@@ -108,7 +108,8 @@ def memory_limit(pod: Object) -> str:
 
 
 def _ended(ended: Object, limit: str) -> Explanation:
-    if ended.get("reason") == "OOMKilled":
+    # containerd keeps this reason from an earlier kill of a child: only one that ended the server itself counts.
+    if ended.get("reason") == "OOMKilled" and ended.get("exitCode", KILLED) == KILLED:
         allowed = f" It may use {limit}." if limit else ""
         return Explanation(
             "out-of-memory",
