@@ -22,6 +22,7 @@ class Deployment:
     kubectl: Kubectl
     token: str
     url: str
+    hub_url: str  # past the proxy, for streams whose every line counts
 
     @property
     def namespace(self) -> str:
@@ -57,8 +58,8 @@ def deployed(
         kubectl.apply(manifests)
         for name in ("proxy", "hub"):
             kubectl.run("rollout", "status", f"deployment/{name}", "--timeout=120s", seconds=130)
-        with kubectl.forwarded("service/proxy-public", 80) as port:
-            yield Deployment(kubectl, token, f"http://127.0.0.1:{port}")
+        with kubectl.forwarded("service/proxy-public", 80) as proxy, kubectl.forwarded("service/hub", 8081) as hub:
+            yield Deployment(kubectl, token, f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{hub}")
     finally:
         if not os.environ.get("LABWRIGHT_KUBE_KEEP"):
             kubectl.delete("namespace", namespace)

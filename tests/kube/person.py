@@ -89,13 +89,13 @@ class Person:
 
         return wait_for(f"{self.name}'s server", ready, seconds)
 
-    def progress(self, seconds: float, until: str | None = None, server: str = "") -> list[JSON]:
+    def progress(self, seconds: float, until: str | None = None, server: str = "", hub_url: str = "") -> list[JSON]:
         """The messages of a spawn as its page gets them: to its end, or to the first that contains `until`."""
         path = f"/users/{self.name}/servers/{server}/progress" if server else f"/users/{self.name}/server/progress"
         headers = {"Authorization": f"token {self.token}"}
         events: list[JSON] = []
         deadline = time.monotonic() + seconds
-        address = f"{self.url}/hub/api{path}"
+        address = f"{hub_url or self.url}/hub/api{path}"
         with (
             contextlib.suppress(httpx.ReadTimeout),
             httpx.stream("GET", address, headers=headers, timeout=seconds, trust_env=False) as lines,

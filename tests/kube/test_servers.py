@@ -156,7 +156,7 @@ def test_a_gpu_is_asked_for_and_waited_for(person: Person, workbench: Deployment
         other.ensure_known()
         started = time.monotonic()
         assert other.spawn({"profile": "gpu"}).status_code == 202
-        messages = other.progress(20, until="Waiting for a GPU")
+        messages = other.progress(20, until="Waiting for a GPU", hub_url=workbench.hub_url)
         assert "Waiting for a GPU: what the cluster has is in use" in messages[-1]["message"], messages
         assert time.monotonic() - started < 10
         person.stop()

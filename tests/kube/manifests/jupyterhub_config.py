@@ -46,6 +46,8 @@ c.JupyterHub.template_vars = {"labwright_css": (TEMPLATES / "labwright.css").rea
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.concurrent_spawn_limit = 100
 c.JupyterHub.last_activity_interval = 60
+# How long a POST waits for a spawn before it says 202: what fails sooner is answered with its reason.
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 3}
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = f"http://proxy-api.{NAMESPACE}.svc.cluster.local:8001"
 c.JupyterHub.proxy_check_interval = 5
