@@ -78,7 +78,9 @@ def missing(places: Places) -> str | None:
         return f"not installed: {', '.join(sorted(absent))}"
     if not keys.is_current(places.programs, programs.key()):
         return "the programs are not built from these sources"
-    if not keys.is_current(places.sealed, store_key()):
+    # While working on the code: up on the images that are there, whatever they were built from.
+    any_will_do = bool(os.environ.get("LABWRIGHT_KUBE_ANY_IMAGES")) and (places.sealed / "known.json").exists()
+    if not any_will_do and not keys.is_current(places.sealed, store_key()):
         return "the images are not built from these sources"
     return None
 
