@@ -1,15 +1,23 @@
-"""Two small improvements to how the server talks to kernels."""
+"""Three small improvements to how the server talks to kernels."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.jsonutil import json_default
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_binary_message,
+    deserialize_msg_from_ws_v1,
+    serialize_msg_to_ws_v1,
+)
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.sessions.sessionmanager import SessionManager
 
 from labwright.api import names
+from labwright.extensions.memory import count_kills, describe_kill, limit_bytes, own_group
 
 
 class PromptConnection(ZMQChannelsWebsocketConnection):
@@ -18,9 +26,48 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
     Nagle's algorithm holds small messages back until the browser's delayed acknowledgement: 48 ms a cell instead of 7.
     """
 
+    _last_ask: str | bytes = b""
+    _group: Path | None = None
+    _kills = 0
+
     def connect(self) -> Any:
         self.websocket_handler.set_nodelay(True)
+        self._group = own_group(Path("/proc/self/cgroup").read_text())
+        self._kills = count_kills(self._group)
         return super().connect()
+
+    def handle_incoming_message(self, incoming_msg: str | bytes) -> None:
+        if (b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request") in incoming_msg:
+            self._last_ask = incoming_msg
+        super().handle_incoming_message(incoming_msg)
+
+    def on_kernel_restarted(self) -> None:
+        """Says below the cell why its kernel is gone, where memory was the reason: Lab says only that it died."""
+        kills = count_kills(self._group)
+        if kills > self._kills:
+            self._tell(describe_kill(limit_bytes(self._group)))
+        self._kills = kills
+        super().on_kernel_restarted()
+
+    def _tell(self, text: str) -> None:
+        asked = self._last_header()
+        message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=asked)
+        if self.subprotocol == "v1.kernel.websocket.jupyter.org":
+            self.write_message(serialize_msg_to_ws_v1(message, "iopub", self.session.pack), binary=True)
+        else:
+            message["channel"] = "iopub"
+            self.write_message(json.dumps(message, default=json_default))
+
+    def _last_header(self) -> dict[str, Any] | None:
+        """Of the cell that ran: what is told without it shows nowhere."""
+        if not self._last_ask:
+            return None
+        if self.subprotocol == "v1.kernel.websocket.jupyter.org":
+            _channel, parts = deserialize_msg_from_ws_v1(self._last_ask)
+            return {"header": self.session.unpack(parts[0])}
+        if isinstance(self._last_ask, bytes):
+            return {"header": deserialize_binary_message(self._last_ask)["header"]}
+        return {"header": json.loads(self._last_ask)["header"]}
 
 
 class NotebookSessionManager(SessionManager):

@@ -1,0 +1,271 @@
+"""People's servers as pods: KubeSpawner, with profiles recomputed here and failures told in people's words.
+
+What holds:
+- Of what a browser sends only a profile's slug and its declared options are read (`profiles.choose`); image,
+  resources, place and security come from `manifests`, at every start anew.
+- A start that cannot succeed ends within seconds of the event that says so, with the reason as its message.
+  One that waits says for what.
+- Why a server ended is kept until the next start, over restarts of the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from kubernetes_asyncio.client.rest import ApiException
+from kubespawner import KubeSpawner
+from kubespawner.spawner import EventReflector
+from tornado import web
+from traitlets import Any as AnyTrait
+from traitlets import Bool, default
+
+from labwright.api.errors import LabwrightError
+from labwright.spawner import explanations, manifests
+from labwright.spawner.explanations import Explanation
+from labwright.spawner.profiles import Choice, Workbench, choose
+
+LOOK_EVERY_SECONDS = 0.5
+NODES_KEPT_SECONDS = 30.0
+OWN_SHARE_OF_TIMEOUT = 0.9  # the hub's own timeout says 'it took too long', and not why
+STATUSES = {"quota": 409, "limit": 409, "no-node-fits": 409, "image": 409}  # the others are 503: trying again helps
+
+
+class CannotStart(web.HTTPError):
+    """A start that ended with a reason: what JupyterHub's page, events and API show, and never a traceback."""
+
+    def __init__(self, explanation: Explanation, status: int | None = None) -> None:
+        text = str(explanation)
+        super().__init__(status or STATUSES.get(explanation.code, 503), log_message=text.replace("%", "%%"))
+        self.explanation = explanation
+        self.jupyterhub_message = text
+
+
+class IndexedEvents(EventReflector):  # type: ignore[misc]
+    """The namespace's events by what they are about.
+
+    A hundred starts that each look through all events twice a second would take the hub's whole time.
+    """
+
+    _indexed_at = 0.0
+    _index: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
+
+    def by_object(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Pods by their uid, claims as 'claim/NAMESPACE/NAME'; at most `LOOK_EVERY_SECONDS` old."""
+        now = time.monotonic()
+        if now - self._indexed_at >= LOOK_EVERY_SECONDS:
+            index: dict[str, list[dict[str, Any]]] = {}
+            for event in self.resources.values():
+                about = event["involvedObject"]
+                key = about.get("uid", "")
+                if about.get("kind") == "PersistentVolumeClaim":
+                    key = f"claim/{about.get('namespace')}/{about.get('name')}"
+                index.setdefault(key, []).append(event)
+            self._index, self._indexed_at = index, now
+        return self._index
+
+
+class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no types
+    """Starts a person's server as a pod of a declared profile."""
+
+    workbench = AnyTrait(
+        config=True,
+        help="Gives the workbench file as it is now; asked at every start, so that a change needs no restart.",
+    )
+    deployment = AnyTrait(
+        manifests.Deployment(),
+        config=True,
+        help="What the cluster's admin fixes for all profiles: labwright.spawner.manifests.Deployment.",
+    )
+    look_at_nodes = Bool(
+        True,
+        config=True,
+        help="""Whether nodes may be listed (a ClusterRole), to tell 'no node is large enough' from 'all are taken'.
+        Without the right the first is told as the second.""",
+    )
+
+    _explanation: Explanation | None = None
+    _last_end: dict[str, Any] | None = None
+    _stale_uid: str | None = None
+    _nodes: tuple[float, list[dict[str, Any]]] | None = None
+
+    @default("pvc_name_template")
+    def _home_name(self) -> str:
+        return "home-{username}"
+
+    def choice(self) -> Choice:
+        """The profile that the stored options name, looked up in the file as it is now."""
+        workbench: Workbench = self.workbench()
+        return choose(self.user_options or {}, workbench.profiles, [group.name for group in self.user.groups])
+
+    async def load_user_options(self) -> None:
+        """Replaces KubeSpawner's own: nothing in `user_options` reaches a trait but by way of `choose`."""
+        chosen = self.choice()
+        deployment = manifests.with_images(self.deployment, self.workbench().images)
+        for name, value in manifests.spawner_settings(chosen.profile, chosen.options, deployment).items():
+            setattr(self, name, value)
+
+    async def get_options_form(self) -> Any:
+        """The page's form, below the reason why the last server ended, if it did not end by its owner's wish."""
+        form = await super().get_options_form()
+        if self._last_end and form:
+            sentence = html.escape(f"{self._last_end['sentence']} {self._last_end['remedy']}".strip())
+            return f'<div class="alert alert-warning" role="alert" id="last-end">{sentence}</div>{form}'
+        return form
+
+    def start(self) -> asyncio.Future[Any]:
+        self._explanation = None
+        before = self._pod()
+        self._stale_uid = before["metadata"]["uid"] if before else None
+        self._start_future = asyncio.ensure_future(self._start_or_explain())
+        return self._start_future
+
+    async def _start_or_explain(self) -> Any:
+        deadline = time.monotonic() + self.start_timeout * OWN_SHARE_OF_TIMEOUT
+        try:
+            starting = asyncio.ensure_future(self._start())
+            try:
+                while not starting.done():
+                    await asyncio.wait({starting}, timeout=LOOK_EVERY_SECONDS)
+                    await self._look()
+                    if time.monotonic() > deadline and not starting.done():
+                        raise CannotStart(self._given_up())
+                url = await starting
+            finally:
+                starting.cancel()
+        except LabwrightError as error:
+            raise CannotStart(Explanation(error.code, str(error), error.remedy, True), error.status) from None
+        except ApiException as error:
+            raise CannotStart(explanations.explain_refusal(error.status or 0, _message_of(error))) from error
+        except TimeoutError as error:
+            raise CannotStart(self._given_up()) from error
+        self._last_end = None
+        return url
+
+    def _given_up(self) -> Explanation:
+        """The reason that held to the end; a start of which the cluster says nothing was slow."""
+        seconds = f"{self.start_timeout:g}"
+        found = self._explanation
+        if found is None:
+            sentence = f"Your server was not ready within {seconds} s, and the cluster does not say why."
+            return Explanation("slow", sentence, "Try again; tell your admin if it stays so.", True)
+        return replace(found, sentence=f"{found.sentence} It was waited for {seconds} s.", final=True)
+
+    async def _look(self) -> None:
+        """Keeps the current explanation; raises it when waiting cannot help."""
+        pod = self._pod()
+        if pod is None or pod["metadata"]["uid"] == self._stale_uid:
+            return
+        nodes = await self._known_nodes() if _is_unplaced(pod) else None
+        found = explanations.explain_start(pod, self._own_events(), nodes)
+        if found is not None and found != self._explanation:
+            self.log.info("%s waits: %s (%s)", self.pod_name, found.code, found.sentence)
+        self._explanation = found
+        if found is not None and found.final:
+            raise CannotStart(found)
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """One message for each step and each reason to wait, without the cluster's own jargon."""
+        steps = {"Scheduled": (40, "A node was found."), "Pulling": (50, "The node gets the image."),
+                 "Pulled": (65, "The image is there."), "Started": (80, "Your server starts.")}  # fmt: skip
+        told: set[str] = set()
+        yield {"progress": 10, "message": "Your server is being placed."}
+        while self._start_future is not None:
+            done = self._start_future.done()
+            for event in self._own_events():
+                step = steps.get(event.get("reason", ""))
+                if step and step[1] not in told:
+                    told.add(step[1])
+                    yield {"progress": step[0], "message": step[1]}
+            if self._explanation is not None and (said := str(self._explanation)) not in told:
+                told.add(said)
+                yield {"progress": 30, "message": said, "html_message": html.escape(said)}
+            if done:
+                return
+            await asyncio.wait({self._start_future}, timeout=LOOK_EVERY_SECONDS)
+
+    async def poll(self) -> int | None:
+        """As KubeSpawner's; and keeps why, before the pod that tells it is deleted."""
+        before = self._pod()
+        status: int | None = await super().poll()
+        if status is not None and before is not None and not self._is_leaving(before):
+            ended = explanations.explain_end(before)
+            self._last_end = {"code": ended.code, "sentence": ended.sentence, "remedy": ended.remedy}
+            self.log.warning("%s ended: %s (%s)", self.pod_name, ended.code, ended.sentence)
+        return status
+
+    def get_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state()
+        if self._last_end:
+            state["last_end"] = self._last_end
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._last_end = state.get("last_end")
+
+    def _pod(self) -> dict[str, Any] | None:
+        if self.pod_reflector is None:
+            return None
+        pod: dict[str, Any] | None = self.pod_reflector.pods.get(f"{self.namespace}/{self.pod_name}")
+        return pod
+
+    def _own_events(self) -> list[dict[str, Any]]:
+        """This pod's events (by its identity: the name was another pod's yesterday) and its home's, oldest first."""
+        pod = self._pod()
+        reflector = self.event_reflector
+        if pod is None or not reflector:
+            return []
+        index = reflector.by_object()
+        own = [*index.get(pod["metadata"]["uid"], ()), *index.get(f"claim/{self.namespace}/{self.pvc_name}", ())]
+        return sorted(own, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    async def _start_watching_events(self, replace: bool = False) -> Any:
+        """As KubeSpawner's, but for all kinds: why a volume is not there stands in its claim's events."""
+        return await self._start_reflector(
+            kind="events",
+            reflector_class=IndexedEvents,
+            omit_namespace=self.enable_user_namespaces,
+            replace=replace,
+        )
+
+    async def _known_nodes(self) -> list[dict[str, Any]] | None:
+        if not self.look_at_nodes:
+            return None
+        now = time.monotonic()
+        kept = type(self)._nodes
+        if kept is None or now - kept[0] > NODES_KEPT_SECONDS:
+            try:
+                answer = await self.api.list_node(_preload_content=False, _request_timeout=5)
+                kept = (now, json.loads(await answer.read())["items"])
+            except (ApiException, TimeoutError) as error:
+                self.log.warning("nodes cannot be listed: %s", error)
+                return None
+            type(self)._nodes = kept
+        return kept[1]
+
+    @staticmethod
+    def _is_leaving(pod: dict[str, Any]) -> bool:
+        """Deleted on somebody's wish and not by itself."""
+        return bool(pod["metadata"].get("deletionTimestamp")) and not pod["status"].get("reason")
+
+
+def _is_unplaced(pod: dict[str, Any] | None) -> bool:
+    conditions = (pod or {}).get("status", {}).get("conditions") or ()
+    return any(c.get("type") == "PodScheduled" and c.get("status") == "False" for c in conditions)
+
+
+def _message_of(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "{}").get("message", ""))
+    except ValueError:
+        return str(error.body)
+
+
+__all__ = ["CannotStart", "KubernetesSpawner"]

@@ -1,0 +1,36 @@
+# A real Kubernetes on one machine, for tests. KUBECONFIG=… make test-kube uses another cluster instead.
+CLUSTER = $(DEV)/python -m tests.kube.cluster
+
+.PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube test-kube-cycles kube-ci
+
+kube-build: env-dev ## Build the test cluster's programs and images (10-20 min, then cached)
+	$(CLUSTER) build
+
+kube-up: env-dev ## Start the test cluster
+	$(CLUSTER) up
+
+kube-down: env-dev ## Stop the test cluster and leave nothing of it
+	$(CLUSTER) down
+
+kube-status: env-dev ## Say what is wrong with the test cluster
+	@$(CLUSTER) status
+
+kube-shell: env-dev ## Open a shell where kubectl and the cluster's addresses work
+	@$(CLUSTER) run $${SHELL:-bash}
+
+test-kube: export LABWRIGHT_KUBE_TESTS = 1
+test-kube: env-dev ## Test on a real Kubernetes (ours, or the one in KUBECONFIG)
+ifdef KUBECONFIG
+	$(DEV)/python -m pytest -m kube tests/kube $(ARGS)
+else
+	$(CLUSTER) run $(CURDIR)/$(DEV)/python -m pytest -m kube tests/kube $(ARGS)
+endif
+
+test-kube-cycles: env-dev ## Start and stop the test cluster ten times and look for what is left
+	LABWRIGHT_KUBE_CYCLES=10 $(DEV)/python -m pytest -s tests/kube/test_teardown.py $(ARGS)
+
+# What stays up after a failure would be in the next run's way: the cluster goes down whatever the tests said.
+kube-ci: env-dev ## Test on Kubernetes where the cluster can be had within minutes; say why not elsewhere
+	@if why=$$($(CLUSTER) missing); then \
+	  $(MAKE) kube-build kube-up && { $(MAKE) test-kube; result=$$?; $(MAKE) kube-down; exit $$result; }; \
+	else echo "skipped: tests on Kubernetes: $$why"; fi
