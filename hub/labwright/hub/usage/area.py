@@ -17,7 +17,6 @@ class UsageArea:
     def __init__(self, core: Core) -> None:
         assert isinstance(core.ledger, SqlLedger), "core is built with SqlLedger"
         self.router: APIRouter = routes.router
-        self.root: APIRouter = AdminPages(core, core.ledger).router  # pages: beside the API
         self.root: APIRouter = AdminPages(core, core.ledger).router  # pages: outside the API, below /services/core
         self.truth = Truth(core, core.ledger)
 
