@@ -19,6 +19,9 @@ up: env lab ## Run the workbench (PORT=8000); prints the address
 down: ## Stop it, with everybody's processes
 	@.envs/hub/bin/labwright down
 
+demo: env-dev ## Walk the golden path in a browser against the running workbench; pictures in var/demo/
+	$(DEV)/python -m tests.golden.golden_path $(ARGS)
+
 doctor: env ## Test every part and say what to do
 	@.envs/hub/bin/labwright doctor
 

@@ -1,4 +1,4 @@
-"""`%track NAME`: begin a run in an experiment and log what this notebook fits; `%track` shows it; `%track stop` ends it.
+"""`%track NAME`: begin a run in an experiment and log what is fitted; `%track` shows it; `%track stop` ends it.
 
 Saying `%track NAME` again ends that run and begins the next.
 """
