@@ -36,8 +36,9 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         self._kills = count_kills(self._group)
         return super().connect()
 
-    def handle_incoming_message(self, incoming_msg: str | bytes) -> None:
-        if (b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request") in incoming_msg:
+    def handle_incoming_message(self, incoming_msg: Any) -> None:
+        asks = b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request"
+        if asks in incoming_msg:
             self._last_ask = incoming_msg
         super().handle_incoming_message(incoming_msg)
 

@@ -50,9 +50,18 @@ def ensure_account(name: str, homes: Path, *, by_user: bool) -> Account:
     # `homes` can be written by this process's user alone, so nobody can put a link in the way.
     home.mkdir(mode=0o700, exist_ok=True)
     if by_user and home.stat().st_uid != entry.pw_uid:
-        os.chown(home, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+        _hand_over(home, home.stat().st_uid, entry)
     home.chmod(0o700)
     return Account(slug, home, entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def _hand_over(home: Path, former: int, entry: pwd.struct_passwd) -> None:
+    """Give a home to an account that was made anew with another number: all that the former number owned there."""
+    for _folder, names, files, descriptor in os.fwalk(home, follow_symlinks=False):
+        for name in (*names, *files):
+            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid == former:
+                os.chown(name, entry.pw_uid, entry.pw_gid, dir_fd=descriptor, follow_symlinks=False)
+    os.chown(home, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 
 def _ensure_user(user: str, home: Path) -> pwd.struct_passwd:
