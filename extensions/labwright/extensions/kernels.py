@@ -48,7 +48,7 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         if kills > self._kills:
             self._tell(describe_kill(limit_bytes(self._group)))
         self._kills = kills
-        super().on_kernel_restarted()
+        super().on_kernel_restarted()  # type: ignore[no-untyped-call]
 
     def _tell(self, text: str) -> None:
         asked = self._last_header()
