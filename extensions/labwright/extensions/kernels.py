@@ -36,8 +36,9 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         self._kills = count_kills(self._group)
         return super().connect()
 
-    def handle_incoming_message(self, incoming_msg: str | bytes) -> None:
-        if (b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request") in incoming_msg:
+    def handle_incoming_message(self, incoming_msg: Any) -> None:  # text or bytes
+        mark: Any = b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request"
+        if mark in incoming_msg:
             self._last_ask = incoming_msg
         super().handle_incoming_message(incoming_msg)
 
@@ -47,13 +48,13 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         if kills > self._kills:
             self._tell(describe_kill(limit_bytes(self._group)))
         self._kills = kills
-        super().on_kernel_restarted()
+        super().on_kernel_restarted()  # type: ignore[no-untyped-call]
 
     def _tell(self, text: str) -> None:
         asked = self._last_header()
         message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=asked)
         if self.subprotocol == "v1.kernel.websocket.jupyter.org":
-            self.write_message(serialize_msg_to_ws_v1(message, "iopub", self.session.pack), binary=True)
+            self.write_message(serialize_msg_to_ws_v1(message, "iopub", self.session.pack), binary=True)  # type: ignore[no-untyped-call]
         else:
             message["channel"] = "iopub"
             self.write_message(json.dumps(message, default=json_default))
@@ -63,10 +64,10 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         if not self._last_ask:
             return None
         if self.subprotocol == "v1.kernel.websocket.jupyter.org":
-            _channel, parts = deserialize_msg_from_ws_v1(self._last_ask)
+            _channel, parts = deserialize_msg_from_ws_v1(self._last_ask)  # type: ignore[no-untyped-call]
             return {"header": self.session.unpack(parts[0])}
         if isinstance(self._last_ask, bytes):
-            return {"header": deserialize_binary_message(self._last_ask)["header"]}
+            return {"header": deserialize_binary_message(self._last_ask)["header"]}  # type: ignore[no-untyped-call]
         return {"header": json.loads(self._last_ask)["header"]}
 
 
