@@ -23,7 +23,7 @@ pytestmark = [
 ]
 PEOPLE, EACH = 100, 5
 QUOTA_SERVERS = 480
-START_TIMEOUT = 60
+START_TIMEOUT = 180
 
 
 def asks() -> dict[str, list[str]]:

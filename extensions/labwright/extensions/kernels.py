@@ -39,6 +39,9 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         asks = b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request"
         if asks in incoming_msg:
+    def handle_incoming_message(self, incoming_msg: Any) -> None:  # text or bytes
+        mark: Any = b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request"
+        if mark in incoming_msg:
             self._last_ask = incoming_msg
         super().handle_incoming_message(incoming_msg)
 
@@ -54,7 +57,7 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         asked = self._last_header()
         message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=asked)
         if self.subprotocol == "v1.kernel.websocket.jupyter.org":
-            self.write_message(serialize_msg_to_ws_v1(message, "iopub", self.session.pack), binary=True)
+            self.write_message(serialize_msg_to_ws_v1(message, "iopub", self.session.pack), binary=True)  # type: ignore[no-untyped-call]
         else:
             message["channel"] = "iopub"
             self.write_message(json.dumps(message, default=json_default))
@@ -64,10 +67,10 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         if not self._last_ask:
             return None
         if self.subprotocol == "v1.kernel.websocket.jupyter.org":
-            _channel, parts = deserialize_msg_from_ws_v1(self._last_ask)
+            _channel, parts = deserialize_msg_from_ws_v1(self._last_ask)  # type: ignore[no-untyped-call]
             return {"header": self.session.unpack(parts[0])}
         if isinstance(self._last_ask, bytes):
-            return {"header": deserialize_binary_message(self._last_ask)["header"]}
+            return {"header": deserialize_binary_message(self._last_ask)["header"]}  # type: ignore[no-untyped-call]
         return {"header": json.loads(self._last_ask)["header"]}
 
 

@@ -19,6 +19,9 @@ HOPELESS_PULLS = (
     *("not found", "denied", "unauthorized", "does not exist", "manifest unknown", "no such host"),
     *("connection refused", "not present with pull policy of never", "invalid reference", "authorization failed"),
 )
+HOPELESS_PULLS = ("not found", "denied", "unauthorized", "does not exist", "manifest unknown",
+                  "no such host", "connection refused",
+                  "not present with pull policy of never", "invalid reference", "authorization failed")  # fmt: skip
 PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
 VOLUME_REASONS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "ProvisioningFailed", "FailedBinding"}
 SUFFIXES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3}
