@@ -113,7 +113,9 @@ class RunningWorkbench:
 
     def log_in(self, name: str = "admin") -> Browser:
         # closed by the workbench's end
-        http = httpx.Client(base_url=self.settings.public_url, follow_redirects=True, timeout=30, trust_env=False)
+        http = httpx.Client(
+            base_url=self.settings.public_url, follow_redirects=True, timeout=60, trust_env=False, verify=False
+        )
         self.browsers.append(http)
         page = http.get("/hub/login")
         xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
