@@ -203,6 +203,23 @@ def workbench_settings(home: Path, port: int | None = None, **environ: str) -> S
     )
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file of a folder in which processes are at work: what goes meanwhile is left out."""
+    for where, _, names_there in os.walk(folder):
+        for name in names_there:
+            path = Path(where) / name
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def content_of(path: Path) -> bytes:
+    """Nothing when the file has just gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 @contextmanager
 def reachable_folder() -> Iterator[Path]:
     """A temporary folder that every account may pass through; pytest's are closed, again by each run of it."""
