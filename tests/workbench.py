@@ -113,7 +113,9 @@ class RunningWorkbench:
 
     def log_in(self, name: str = "admin") -> Browser:
         # closed by the workbench's end
-        http = httpx.Client(base_url=self.settings.public_url, follow_redirects=True, timeout=30, trust_env=False)
+        http = httpx.Client(
+            base_url=self.settings.public_url, follow_redirects=True, timeout=60, trust_env=False, verify=False
+        )
         self.browsers.append(http)
         page = http.get("/hub/login")
         xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
@@ -199,6 +201,23 @@ def workbench_settings(home: Path, port: int | None = None, **environ: str) -> S
             **environ,
         }
     )
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file of a folder in which processes are at work: what goes meanwhile is left out."""
+    for where, _, names_there in os.walk(folder):
+        for name in names_there:
+            path = Path(where) / name
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def content_of(path: Path) -> bytes:
+    """Nothing when the file has just gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 @contextmanager

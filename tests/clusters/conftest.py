@@ -188,7 +188,7 @@ class World:
     async def cluster(self, id: str) -> dict[str, Any]:
         return dict((await self.call("GET", f"/clusters/{id}")).json())
 
-    async def until_state(self, id: str, state: str, workers: int = 0, seconds: float = 60) -> dict[str, Any]:
+    async def until_state(self, id: str, state: str, workers: int = 0, seconds: float = 180) -> dict[str, Any]:
         async def reached() -> dict[str, Any] | None:
             found = await self.cluster(id)
             assert found["state"] != "failed" or state == "failed", found["reason"]
@@ -203,7 +203,7 @@ class World:
         self.core = await start_core(self)
 
 
-async def until(ask: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:
+async def until(ask: Callable[[], Awaitable[Any]], seconds: float = 120) -> Any:
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         if found := await ask():
@@ -285,7 +285,7 @@ async def running_world(home: Path) -> AsyncIterator[World]:
     launcher = SubprocessLauncher(settings.homes)
     resolver = StaticResolver(Verifier(settings.public_key_file))
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30.0))
+        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=120.0, verify=False))
         world = World(
             settings, launcher, CountingLedger(), Clock(), http, None, None, resolver, stack, AsyncExitStack()  # type: ignore[arg-type]
         )  # fmt: skip

@@ -51,7 +51,7 @@ async def python(world: World, code: str, *arguments: str, token: str = "alice-t
         sys.executable, "-c", code, *arguments,
         env=person_environment(world, token), stdout=-1, stderr=-1,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 240)
+    out, err = await asyncio.wait_for(process.communicate(), 400)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -192,7 +192,7 @@ async def test_a_socket_of_the_dashboard_passes_for_the_owner_alone(world: World
     await until(dashboard)
     mine = await open_socket("alice-token")
     await mine.send(json.dumps({"name": "ping"}))
-    assert "pong" in str(await asyncio.wait_for(mine.recv(), 10))
+    assert "pong" in str(await asyncio.wait_for(mine.recv(), 60))
     await mine.close()
     for token in ("bob-token", "wrong"):
         with pytest.raises(websockets.InvalidStatus) as refused:

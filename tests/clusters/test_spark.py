@@ -31,7 +31,7 @@ spark.stop()
 @pytest.mark.slow
 async def test_spark_answers_its_owner_and_nobody_else_and_stops_whole(world: World) -> None:
     made = await world.start(engine="spark", workers=1)
-    await world.until_state(made["id"], "running", seconds=150)
+    await world.until_state(made["id"], "running", seconds=300)
     for method, path in (("GET", ""), ("GET", "/address"), ("DELETE", "")):
         assert (await world.call(method, f"/clusters/{made['id']}{path}", "bob-token")).status_code == 404
     address = (await world.call("GET", f"/clusters/{made['id']}/address")).json()["address"]

@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from workbench import eventually
 
-from labwright.hub.data import schema
+from labwright.hub.data import flights, schema
 from labwright.hub.data.warehouse import SUPERUSER, Warehouse
 from labwright.hub.database import Database
 
@@ -59,6 +60,15 @@ def test_dates_and_lists_bind(service) -> None:
 def test_the_limit_stops_the_stream(service) -> None:
     answer = ask(service.client("alice"), "warehouse", "SELECT * FROM flights", limit=7)
     assert len(rows(answer)) == 7
+
+
+def test_times_are_loaded_as_the_instants_that_they_are(service) -> None:
+    sql = "SELECT min(time_hour) AS first, max(time_hour) AS last, count(DISTINCT time_hour) AS n FROM flights"
+    times = flights.read("flights")["time_hour"]
+    found = rows(ask(service.client("alice"), "warehouse", sql))
+    assert found == [
+        {"first": pc.min(times).as_py(), "last": pc.max(times).as_py(), "n": pc.count_distinct(times).as_py()}
+    ]
 
 
 def test_numeric_arrives_as_double(service) -> None:

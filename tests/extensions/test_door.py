@@ -21,7 +21,7 @@ from labwright.extensions.paths import moved, safe_path
 
 TOKEN = "the-persons-token"
 LOGIN = "lab-login"
-DEADLINE = 10
+DEADLINE = 60
 
 
 @dataclass

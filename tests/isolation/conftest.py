@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Person:
     browser: Browser
     server: psutil.Process
     own_token: str  # made by the person: everything that he may do
+    http: httpx.Client
     owns: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -39,14 +41,16 @@ class Person:
     def home(self) -> Path:
         return self.workbench.settings.homes / self.name
 
-    @property
+    @cached_property
     def server_token(self) -> str:
         return self.server.environ()[names.HUB_TOKEN]
 
     def ask(self, method: str, url: str, *, token: str | None = None, **more: Any) -> httpx.Response:
         """With the server's token unless another is given."""
         headers = {"Authorization": f"token {token or self.server_token}"} | more.pop("headers", {})
-        return httpx.request(method, url, headers=headers, trust_env=False, timeout=60, **more)
+        answer = self.http.request(method, url, headers=headers, **more)
+        self.http.cookies.clear()  # the token alone says who asks
+        return answer
 
     def core(self, method: str, path: str, **more: Any) -> httpx.Response:
         return self.ask(method, f"{self.workbench.settings.core_url}{names.API}{path}", **more)
@@ -101,7 +105,9 @@ def somebody(workbench: RunningWorkbench, name: str) -> Person:
     answer = browser.start_server()
     assert answer.status_code < 400, answer.text
     browser.wait_for_server(PATIENCE_SECONDS)
-    person = Person(workbench, browser, workbench.server_process(name), browser.new_token())
+    http = httpx.Client(trust_env=False, timeout=PATIENCE_SECONDS)
+    workbench.browsers.append(http)  # closed with it
+    person = Person(workbench, browser, workbench.server_process(name), browser.new_token(), http)
     secret = person.home / "secret.txt"
     person.run_code(f"open('secret.txt', 'w').write('only for {name}')")
     assert secret.read_text() == f"only for {name}"

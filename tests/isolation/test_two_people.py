@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from workbench import RunningWorkbench
+from workbench import RunningWorkbench, files_below
 
 from labwright.api import names
 
@@ -70,8 +71,8 @@ def service_files(workbench: RunningWorkbench) -> list[Path]:
     settings = workbench.settings
     return [
         path
-        for path in settings.home.rglob("*")
-        if path.is_file() and not path.is_relative_to(settings.homes) and path != settings.public_key_file
+        for path in files_below(settings.home)
+        if not path.is_relative_to(settings.homes) and path != settings.public_key_file
     ]
 
 
@@ -101,9 +102,10 @@ def test_a_kernel_gets_at_nothing_of_another_person_nor_of_a_service(
     folders = [frank.home, settings.home, settings.homes, settings.logs, settings.hub_folder, settings.core_folder]
     folders += [settings.data_folder, settings.warehouse_folder, settings.lake_folder, settings.mlflow_folder]
     folders += [settings.run, settings.run / "launcher", settings.public_key_file.parent / ".."]
-    sockets = [path for path in settings.home.rglob("*") if path.is_socket() and not path.is_relative_to(erin.home)]
+    entries = [Path(where) / name for where, _, found in os.walk(settings.home) for name in found]
+    sockets = [path for path in entries if path.is_socket() and not path.is_relative_to(erin.home)]
     assert settings.launcher_socket in sockets
-    theirs = [path for path in frank.home.rglob("*") if path.is_file()]
+    theirs = list(files_below(frank.home))
     assert frank.home / "secret.txt" in theirs
     targets = {
         "files": [

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         try:
             httpx.get(url, trust_env=False)
@@ -77,7 +77,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     finally:
         for process in (server, stand_in):
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 @pytest.fixture

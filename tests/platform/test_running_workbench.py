@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from workbench import Browser, RunningWorkbench, eventually
+from workbench import Browser, RunningWorkbench, content_of, eventually, files_below
 
 from labwright.api import names
 from labwright.hub.installation import folders
@@ -25,7 +25,10 @@ def admin(workbench: RunningWorkbench) -> Browser:
 
 def ask_hub(workbench: RunningWorkbench, token: str, path: str) -> httpx.Response:
     return httpx.get(
-        workbench.settings.hub_api_url + path, headers={"Authorization": f"token {token}"}, trust_env=False
+        workbench.settings.hub_api_url + path,
+        headers={"Authorization": f"token {token}"},
+        trust_env=False,
+        verify=False,
     )
 
 
@@ -45,9 +48,8 @@ def test_a_wrong_password_does_not_log_in(workbench: RunningWorkbench) -> None:
 
 def test_no_password_is_stored(workbench: RunningWorkbench) -> None:
     password = workbench.passwords["admin"]
-    for path in workbench.settings.home.rglob("*"):
-        if path.is_file():
-            assert password.encode() not in path.read_bytes(), path
+    for path in files_below(workbench.settings.home):
+        assert password.encode() not in content_of(path), path
 
 
 def test_up_says_that_it_is_up(workbench: RunningWorkbench) -> None:
@@ -224,5 +226,5 @@ def _list_files(workbench: RunningWorkbench, monkeypatch: pytest.MonkeyPatch, re
     if "from_a_server" in request.node.name:
         home = workbench.settings.home
         homes = [home / "homes" / "admin" / ".bashrc"]
-        files = [str(path) for path in home.rglob("*") if path.is_file() and "homes/" not in str(path)]
+        files = [str(path) for path in files_below(home) if "homes/" not in str(path)]
         monkeypatch.setenv("LABWRIGHT_TEST_FILES", json.dumps([*files, *map(str, homes)]))

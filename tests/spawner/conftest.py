@@ -32,7 +32,7 @@ class LauncherProcess:
         argv += ["--homes", str(self.folder / "homes"), "--state", str(self.folder / "state")]
         (self.folder / "launcher.sock").unlink(missing_ok=True)
         self.process = subprocess.Popen([*argv, *(["--by-user"] if self.by_user else [])])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not (self.folder / "launcher.sock").exists():
             assert self.process.poll() is None, "the launcher ended"
             assert time.monotonic() < deadline, "the launcher is not ready"
@@ -60,7 +60,7 @@ async def run_launcher(folder: Path, *, by_user: bool) -> AsyncIterator[Launcher
     await launcher.client.stop_all(grace_seconds=1)
     assert launcher.process
     launcher.process.terminate()
-    launcher.process.wait(10)
+    launcher.process.wait(60)
 
 
 @pytest.fixture

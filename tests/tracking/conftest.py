@@ -63,7 +63,7 @@ class Bench:
 
     def http(self, token: str | None = None, **options: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=180, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=180, trust_env=False, verify=False, **options)
 
 
 def workbench() -> Workbench:
@@ -150,7 +150,7 @@ def mlflow(bench: Bench) -> Iterator[subprocess.Popen[bytes]]:
 
 def answers(path: Path) -> bool:
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False)) as client:
             return client.get("http://localhost/services/core/mlflow/health", timeout=5).status_code == 200
     except httpx.TransportError:
         return False

@@ -40,7 +40,10 @@ class LedgerClient:
     async def _ask(self, method: str, path: str, body: Any) -> Any:
         headers = {"Authorization": f"Bearer {self._token()}"}
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_SECONDS) as client:
+            # A client for each request, for each comes from a loop of its own; the certificates, a tenth of a second
+            # of the hub's only thread, are read where they are of use.
+            secure = self._url.startswith("https:")
+            async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_SECONDS, verify=secure) as client:
                 response = await client.request(method, self._url + path, json=body, headers=headers)
         except httpx.TransportError:
             raise Unavailable("The core service") from None
