@@ -19,6 +19,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
