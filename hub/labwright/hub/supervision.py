@@ -240,7 +240,7 @@ def is_healthy(settings: Settings, program: str) -> bool:
 
 
 def answers_on_socket(path: Path) -> bool:
-    connection = HTTPConnection("mlflow", timeout=2.0)
+    connection = HTTPConnection("localhost", timeout=2.0)  # MLflow refuses other hosts
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(2.0)
     try:
