@@ -78,21 +78,21 @@ def seconds(process: psutil.Process) -> float:
 
 def processes(settings: Settings) -> list[psutil.Process]:
     """Those of this workbench's services, the supervisor included."""
-    found = supervision.strays(settings)
     pid = supervision.supervisor_pid(settings)
-    return found if pid is None else [*found, psutil.Process(pid)]
+    assert pid is not None
+    return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
 
 
 def idle_memory(settings: Settings) -> dict[str, float]:
     """PSS in MB by program, after everything (MLflow too) has come to rest."""
-    names = {program.name for program in programs(settings) if exists(program)}
-    for name in names:
+    for name in [program.name for program in programs(settings) if exists(program)]:
         eventually(lambda name=name: supervision.is_healthy(settings, name), seconds=180, what=name)
     time.sleep(5)
+    names = {pid: name for name, pid in supervision.pids(settings).items()}
     found: dict[str, float] = {}
     for process in processes(settings):
         try:
-            name = process.environ().get("SUPERVISOR_PROCESS_NAME", "supervisord")
+            name = names.get(process.pid, process.name())
             found[name] = round(found.get(name, 0.0) + process.memory_full_info().pss / 1e6, 1)
         except psutil.Error:
             continue
