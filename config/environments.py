@@ -23,6 +23,7 @@ ENVIRONMENTS = {
     "mlflow": (".envs/mlflow", ["--extra", "mlflow"]),
     "dev": (".venv", ["--all-extras", "--group", "dev"]),
 }
+SOURCES = ("hub/labwright", "spawner/labwright", "kernels/labwright", "magics/labwright", "extensions/labwright")
 SUPPORTED = ((3, 11), (3, 13))
 
 
@@ -117,6 +118,14 @@ def build(name: str, uv: str, interpreter: Path) -> None:
     stamp.write_text(wanted)
 
 
+def compile_sources(name: str) -> None:
+    """Our own code is run from the checkout, where the accounts of services and people cannot write byte code."""
+    folders = [str(ROOT / folder) for folder in SOURCES]
+    subprocess.run(
+        [str(ROOT / ENVIRONMENTS[name][0] / "bin" / "python"), "-m", "compileall", "-q", *folders], check=False
+    )
+
+
 def main() -> None:
     names = sys.argv[1:] or ["hub", "user", "mlflow"]
     if unknown := set(names) - set(ENVIRONMENTS):
@@ -126,6 +135,8 @@ def main() -> None:
     uv = find_uv(interpreter)
     for name in names:
         build(name, uv, interpreter)
+    if "hub" in names:
+        compile_sources("hub")
 
 
 if __name__ == "__main__":

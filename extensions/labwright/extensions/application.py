@@ -36,6 +36,7 @@ class LabwrightExtension(ExtensionApp):
         super()._link_jupyter_server_extension(serverapp)
 
     def initialize_handlers(self) -> None:
+        from labwright.extensions.activity import ActivityHandler
         from labwright.extensions.door import DoorHandler
         from labwright.extensions.sockets import DashboardSocket
         from labwright.extensions.status import StatusHandler
@@ -45,6 +46,7 @@ class LabwrightExtension(ExtensionApp):
         self.handlers.extend(
             [
                 (r"/labwright/status", StatusHandler, own),
+                (r"/labwright/activity", ActivityHandler, own),
                 (r"/labwright/welcome", WelcomeHandler, own),
                 (r"/labwright/clusters/[^/]+/dashboard/(?:.*/)?ws", DashboardSocket, own),
                 (r"/labwright/clusters/[^/]+/dashboard/.*", DoorHandler, {**own, "part": "clusters"}),

@@ -12,9 +12,9 @@ import psutil
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError
+from labwright.extensions.activity import is_busy, last_activity
 from labwright.extensions.door import LabwrightHandler
 
-IDLE_SECONDS = "LABWRIGHT_IDLE_SECONDS"  # how long a server may be idle, given by the spawner
 CORE_SECONDS = 5.0
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -29,8 +29,8 @@ class StatusHandler(LabwrightHandler):
         loop = asyncio.get_running_loop()
         used, limit = await loop.run_in_executor(None, memory, os.environ.get("MEM_LIMIT"))
         mine = await self.reservation()
-        last_active = self.settings_last_activity()
-        idle = os.environ.get(IDLE_SECONDS, "")
+        last_active = datetime.now(UTC) if is_busy(self.settings) else last_activity(self.application)
+        idle = os.environ.get(names.IDLE_SECONDS, "")
         stops = last_active + timedelta(seconds=int(idle)) if idle.isdecimal() and int(idle) else None
         self.set_header("Cache-Control", "no-store")
         self.finish(
@@ -47,10 +47,6 @@ class StatusHandler(LabwrightHandler):
                 "core_available": bool(mine),
             }
         )
-
-    def settings_last_activity(self) -> datetime:
-        found: datetime = self.application.last_activity()  # type: ignore[attr-defined]
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     async def reservation(self) -> dict[str, Any]:
         """What the ledger holds for this server; empty while core cannot be asked."""

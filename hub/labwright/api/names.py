@@ -13,6 +13,7 @@ RUN_ID = "LABWRIGHT_RUN_ID"
 # The notebook's path relative to its owner's home, where known.
 NOTEBOOK = "LABWRIGHT_NOTEBOOK"
 PROFILE = "LABWRIGHT_PROFILE"  # slug of the profile that the server or run was started with
+IDLE_SECONDS = "LABWRIGHT_IDLE_SECONDS"  # how long the server may be idle before it is stopped
 HOME = "LABWRIGHT_HOME"
 # Given to a runner at its start: its first token (short-lived, renewed with each lease) and its name.
 RUNNER_TOKEN = "LABWRIGHT_RUNNER_TOKEN"  # noqa: S105 - a variable's name

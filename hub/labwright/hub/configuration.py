@@ -24,7 +24,6 @@ log = logging.getLogger("labwright.hub")
 DAY = 24 * 3600
 TEMPLATES = Path(__file__).parent / "templates"
 ADMIN_ROLES = {"cloud-admin", "ai-admin"}
-SERVICES = ("core", "data", "gateway", "hub", "people")  # each has a token of its own
 
 SCOPE_DESCRIPTIONS = {
     names.SCOPE_JOBS: "Run and schedule notebooks",

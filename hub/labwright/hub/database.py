@@ -7,6 +7,7 @@ middle; on PostgreSQL rows that decide are locked with FOR UPDATE.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.types import TypeDecorator
 
 naming = {
@@ -63,13 +62,35 @@ class Database:
 
     def migrate(self, migrations: Path) -> None:
         """Bring the schema up to date (every Alembic head in `migrations`)."""
+        if self._revisions() == heads(migrations):
+            return  # a warm start: Alembic's import alone takes longer than all the rest of this
+        from alembic import command
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(migrations))
         config.attributes["engine"] = self.engine
         command.upgrade(config, "heads")
 
+    def _revisions(self) -> set[str]:
+        """What Alembic has noted in the database; empty at the first start."""
+        with self.engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return set()
+            return set(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars())
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def heads(migrations: Path) -> set[str]:
+    """The revisions that no other one builds on, read from the files without running them."""
+    found, below = set(), set()
+    for file in (migrations / "versions").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        found.update(re.findall(r'^revision = "([^"]+)"', text, re.MULTILINE))
+        below.update(re.findall(r'^down_revision = "([^"]+)"', text, re.MULTILINE))
+    return found - below
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -12,10 +12,9 @@ import httpx
 
 from labwright.api.errors import LabwrightError
 from labwright.hub import supervision
-from labwright.hub.configuration import SERVICES
 from labwright.hub.installation import misplaced
 from labwright.hub.programs import exists, programs
-from labwright.hub.settings import Settings
+from labwright.hub.settings import SERVICES, Settings
 from labwright.spawner import cgroups, workbench
 
 

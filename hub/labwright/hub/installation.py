@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labwright.hub.configuration import SERVICES
 from labwright.hub.people import ADMINS, FIRST_ADMIN, People
-from labwright.hub.settings import DATA_USER, SERVICE_USER, Settings
+from labwright.hub.settings import DATA_USER, SERVICE_USER, SERVICES, Settings
 from labwright.spawner.accounts import create_system_user
 
 CHECKOUT = Path(__file__).resolve().parents[3]

@@ -6,10 +6,11 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+import httpx
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from tornado import web
@@ -31,6 +32,7 @@ RENEW_SECONDS = 60.0
 READY_POLL_SECONDS = 0.03  # the hub itself backs off to seconds
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 MAX_PROCESSES = 2048
+ACTIVITY_SECONDS = 5.0
 WORKING_SHARE = 0.05  # of a core; a server and its kernels at rest take less than 0.02
 
 
@@ -144,6 +146,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
     def workbench_environment(self, choice: Choice) -> dict[str, str]:
         """What the server, and the kernels in it, find the services by. No secret but the server's own token."""
         settings: Settings = self.settings
+        workbench: Workbench = self.workbench()
         threads = str(max(1, int(choice.profile.cpu)))
         return {
             "PATH": f"{settings.python('user').parent}:/usr/local/bin:/usr/bin:/bin",
@@ -151,6 +154,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             names.CORE_URL: settings.core_url,
             names.DATA_URL: settings.data_url,
             names.PROFILE: choice.profile.slug,
+            names.IDLE_SECONDS: str(idle_seconds(workbench, choice.profile.slug)),
             "MLFLOW_TRACKING_URI": settings.mlflow_url,
             **names.NO_TELEMETRY,
             **dict.fromkeys(THREAD_VARIABLES, threads),
@@ -166,7 +170,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             return 1
         except LabwrightError:
             return None  # the launcher restarts; its processes live on
-        if status.running and self._is_idle(status):
+        if status.running and await self._is_idle(status):
             self.log.info("%s has been idle for too long and is stopped", self._log_name)
             status = await self.launcher.stop(self.launch_id)
         if status.running:
@@ -175,16 +179,34 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         self.log.info("%s ended: %s", self._log_name, status.reason)
         return status.exit_code or 0
 
-    def _is_idle(self, status: Status) -> bool:
-        """Nobody's browser or kernel was active for the profile's idle time, and nothing computed meanwhile."""
+    async def _is_idle(self, status: Status) -> bool:
+        """Nobody used the server for the profile's idle time, no kernel is busy, and nothing computed meanwhile.
+
+        The server itself is asked when it was last used: what passes through the proxy is also polled by open panels.
+        """
         workbench: Workbench = self.workbench()
         now, seen = time.time(), self._measured
         if seen is None or status.cpu_seconds - seen[1] > WORKING_SHARE * (now - seen[0]):
             self._worked = now
         self._measured = (now, status.cpu_seconds)
-        reported = self.orm_spawner.last_activity or self.orm_spawner.started
-        last = max(self._worked, reported.replace(tzinfo=UTC).timestamp() if reported else 0.0)
-        return now - last > idle_seconds(workbench, self.profile_slug)
+        allowed = idle_seconds(workbench, self.profile_slug)
+        if now - self._worked <= allowed:
+            return False
+        try:
+            used = await self._last_used()
+        except (OSError, TimeoutError, ValueError, KeyError, httpx.HTTPError) as error:
+            self.log.warning("%s was not asked when it was last used: %r", self._log_name, error)
+            reported = self.orm_spawner.last_activity or self.orm_spawner.started
+            used = reported.replace(tzinfo=UTC).timestamp() if reported else now
+        return time.time() - used > allowed
+
+    async def _last_used(self) -> float:
+        """When the server last worked for somebody, as Jupyter counts it; now, while it is busy."""
+        address = f"{self.server.url.rstrip('/')}/labwright/activity"
+        headers = {"Authorization": f"token {self.api_token}"}
+        async with httpx.AsyncClient(trust_env=False, timeout=ACTIVITY_SECONDS, verify=False) as client:  # noqa: S501 - loopback, plain HTTP
+            answer = (await client.get(address, headers=headers)).raise_for_status().json()
+        return time.time() if answer["busy"] else datetime.fromisoformat(answer["last_activity"]).timestamp()
 
     async def stop(self, now: bool = False) -> None:
         if not self.launch_id:

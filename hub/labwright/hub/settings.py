@@ -12,6 +12,7 @@ from labwright.api import names
 
 SERVICE_USER = "labwright"  # runs hub, core, proxy, MLflow and Dask Gateway when started as root
 DATA_USER = "labwright-data"  # runs data and the warehouse: nobody else may read the sources' credentials
+SERVICES = ("core", "data", "gateway", "hub", "people")  # each has a token of its own
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-import pyarrow as pa
-import sqlglot
-from sqlglot import exp
-
 from labwright.api.connections import Catalog, Column, Grant, Table, TableColumns
 from labwright.api.errors import NotFound
 from labwright.hub.data import access, workers
@@ -50,14 +46,20 @@ def _table(table: Mapping[str, Any]) -> Table:
 
 
 def preview_sql(schema: str, name: str, limit: int, dialect: str) -> str:
+    import sqlglot
+    from sqlglot import exp
+
     table = exp.to_table(name, quoted=True)
     table.set("this", exp.to_identifier(name, quoted=True))
     table.set("db", exp.to_identifier(schema, quoted=True))
     return sqlglot.select("*").from_(table).limit(limit).sql(dialect=dialect)
 
 
-def json_rows(table: pa.Table) -> list[list[Any]]:
-    """Rows as JSON can carry them: decimals, dates, durations and bytes as text, no NaN."""
+def json_rows(stream: bytes) -> list[list[Any]]:
+    """Rows of an Arrow stream as JSON can carry them: decimals, dates, durations and bytes as text, no NaN."""
+    import pyarrow as pa
+
+    table = pa.ipc.open_stream(stream).read_all()
     columns = [[json_value(value) for value in column.to_pylist()] for column in table.columns]
     return [list(row) for row in zip(*columns, strict=True)]
 

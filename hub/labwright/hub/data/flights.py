@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-TABLES = ("airlines", "airports", "planes", "weather", "flights")
 KEYS = {"airlines": "carrier", "airports": "faa", "planes": "tailnum"}
 
 

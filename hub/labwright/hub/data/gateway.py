@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -20,9 +22,11 @@ from labwright.api.connections import ARROW_STREAM, Origin, QueryRequest
 from labwright.api.errors import AccessDenied, BadQuery, InternalError, LabwrightError
 from labwright.hub.callers import Caller
 from labwright.hub.data import access, drivers
-from labwright.hub.data.judge import Rules, Verdict, judge, position_in
 from labwright.hub.data.store import Definition, Store
 from labwright.hub.data.workers import Exchange, WorkerFailure, Workers, unreachable
+
+if TYPE_CHECKING:
+    from labwright.hub.data.judge import Verdict
 
 log = logging.getLogger("labwright.data")
 
@@ -45,9 +49,18 @@ class Gateway:
         self.store = store
         self.workers = workers
         self._now = now
+        self._warm = False
+
+    def warm_up(self) -> None:
+        """Somebody looks at the connections and will ask soon: load the SQL parser beside the event loop."""
+        if not self._warm:
+            self._warm = True
+            threading.Thread(target=import_module, args=["labwright.hub.data.judge"], daemon=True).start()
 
     async def prepare(self, name: str, request: QueryRequest, caller: Caller) -> Query:
         """Resolve the connection and judge the SQL with the caller's grants of this moment. Refusals are audited."""
+        from labwright.hub.data.judge import Rules, judge  # sqlglot: half of this service's start, so not at its top
+
         origin = origin_of(request.origin, caller)
         definition = await run_in_threadpool(self.store.connection, name)
         grants = await run_in_threadpool(self.store.grants_for, name, caller.groups)
@@ -93,6 +106,8 @@ class Gateway:
             return InternalError(query.definition.name)
         if failure.kind == "timeout":
             return BadQuery(str(failure), remedy="Read less, or ask your admin for a longer limit.")
+        from labwright.hub.data.judge import position_in
+
         place = position_in(query.original, query.verdict.sql, failure.position)
         where = {"line": place[0], "column": place[1]} if place else {}
         text = str(failure).rstrip(".")

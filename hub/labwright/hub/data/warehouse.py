@@ -24,18 +24,17 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-
-import psycopg
-import pyarrow as pa
-from psycopg import sql
-from pyarrow import csv, parquet
+from typing import TYPE_CHECKING
 
 from labwright.api.errors import LabwrightError
-from labwright.hub.data import flights
 from labwright.hub.settings import Settings, from_environment
+
+if TYPE_CHECKING:
+    import psycopg
 
 log = logging.getLogger("labwright.warehouse")
 SUPERUSER, READER, DATABASE = "labwright_loader", "labwright_reader", "warehouse"
+TABLES = ("airlines", "airports", "planes", "weather", "flights")
 START_SECONDS, STOP_SECONDS = 60.0, 20.0
 # A Unix socket's path may have 107 bytes; PostgreSQL adds '/.s.PGSQL.5432.lock' to the folder's.
 SOCKET_FOLDER_BYTES = 85
@@ -53,12 +52,6 @@ log_statement = 'none'
 log_min_error_statement = 'panic'
 timezone = 'UTC'
 """
-TYPES = {
-    pa.int32(): "integer",
-    pa.float64(): "double precision",
-    pa.string(): "text",
-    pa.timestamp("us", tz="UTC"): "timestamptz",
-}
 
 
 class Warehouse:
@@ -83,6 +76,8 @@ class Warehouse:
         """Whether the reader can query the flights now."""
         if not self.cluster.exists():
             return False  # being made, under another name
+        import psycopg
+
         try:
             with self.connect(READER) as connection:
                 return connection.execute("SELECT 1 FROM flights LIMIT 1").fetchone() is not None
@@ -90,6 +85,8 @@ class Warehouse:
             return False
 
     def connect(self, role: str, *, database: str = DATABASE, host: Path | None = None) -> psycopg.Connection:
+        import psycopg
+
         password = self.reader_password if role == READER else self.loader_password
         return psycopg.connect(
             host=str(host or self.socket_folder),
@@ -114,6 +111,8 @@ def create(warehouse: Warehouse) -> None:
     """Make the cluster with its roles and tables, unless there is one."""
     if (warehouse.cluster / "PG_VERSION").exists():
         return
+    from labwright.hub.data import loading
+
     started = time.monotonic()
     beside = warehouse.folder / "cluster.new"
     shutil.rmtree(beside, ignore_errors=True)
@@ -128,7 +127,7 @@ def create(warehouse: Warehouse) -> None:
     server = start(warehouse, beside, fsync=False)
     try:
         wait_until_up(warehouse, server)
-        load(warehouse)
+        loading.load(warehouse)
     finally:
         stop(server)
     subprocess.run([binary("initdb"), "--sync-only", "-D", str(beside)], check=True, stdout=subprocess.DEVNULL)
@@ -136,62 +135,8 @@ def create(warehouse: Warehouse) -> None:
     log.info("made the warehouse in %.1f s", time.monotonic() - started)
 
 
-def load(warehouse: Warehouse) -> None:
-    """The roles, the tables and their rows. The reader's rights: connect, and SELECT in the schema public."""
-    with warehouse.connect(SUPERUSER, database="postgres") as connection:
-        password = warehouse.reader_password.read_text().strip()
-        role = sql.SQL(
-            "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT PASSWORD {}"
-        )
-        connection.execute(role.format(sql.Identifier(READER), sql.Literal(password)))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-        for database in (DATABASE, "postgres", "template1"):
-            revoke = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC")
-            connection.execute(revoke.format(sql.Identifier(database)))
-        connection.execute(sql.SQL("GRANT CONNECT ON DATABASE warehouse TO {}").format(sql.Identifier(READER)))
-    with warehouse.connect(SUPERUSER) as connection:
-        connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(sql.Identifier(READER)))
-        with connection.transaction():
-            for name in flights.TABLES:
-                copy_in(connection, name, flights.read(name))
-        connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(READER)))
-        connection.execute("CREATE INDEX ON flights (time_hour)")
-        connection.execute("VACUUM ANALYZE")
-
-
-def copy_in(connection: psycopg.Connection, name: str, table: pa.Table) -> None:
-    columns = [
-        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(TYPES[field.type])) for field in table.schema
-    ]
-    if key := flights.KEYS.get(name):
-        columns.append(sql.SQL("PRIMARY KEY ({})").format(sql.Identifier(key)))
-    target = sql.Identifier(name)
-    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(target, sql.SQL(", ").join(columns)))
-    connection.execute("SET TIME ZONE 'UTC'")
-    table = table.cast(pa.schema([pa.field(field.name, _without_zone(field.type)) for field in table.schema]))
-    cursor = connection.cursor()
-    with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(target)) as copy:
-        for batch in table.to_batches(max_chunksize=50_000):
-            sink = pa.BufferOutputStream()
-            csv.write_csv(batch, sink, csv.WriteOptions(include_header=False))
-            copy.write(sink.getvalue().to_pybytes())
-
-
-def _without_zone(kind: pa.DataType) -> pa.DataType:
-    """Written without its zone a column of times takes a fortieth of the time."""
-    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
-
-
-def write_lake(folder: Path) -> None:
-    """The same tables as Parquet files, each one put in place whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in flights.TABLES:
-        target = folder / f"{name}.parquet"
-        if not target.exists():
-            beside = folder / f".{name}.new"
-            parquet.write_table(flights.read(name), beside, compression="zstd")
-            beside.rename(target)
+def lake_is_complete(folder: Path) -> bool:
+    return all((folder / f"{name}.parquet").exists() for name in TABLES)
 
 
 def start(warehouse: Warehouse, cluster: Path, *, fsync: bool = True) -> subprocess.Popen[bytes]:
@@ -224,6 +169,8 @@ def remove_stale_pid(cluster: Path) -> None:
 
 
 def wait_until_up(warehouse: Warehouse, server: subprocess.Popen[bytes]) -> None:
+    import psycopg
+
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -271,7 +218,10 @@ def run(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    write_lake(settings.lake_folder)
+    if not lake_is_complete(settings.lake_folder):
+        from labwright.hub.data import loading
+
+        loading.write_lake(settings.lake_folder)
     status = server.wait()
     return 0 if asked else status or 1
 

@@ -35,11 +35,11 @@ import pyarrow as pa
 
 from labwright.hub.data import drivers
 from labwright.hub.data.drivers import Running, Source, SourceError, SourceUnreachable
+from labwright.hub.data.frames import FRAME
 
 log = logging.getLogger("labwright.data.worker")
 PARALLEL = 8  # statements at a time
 WAIT_SECONDS = 60.0  # for one of those places
-FRAME = struct.Struct("!cI")
 
 
 class Request:

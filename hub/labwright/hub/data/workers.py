@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from labwright.api.errors import LabwrightError, Unavailable
+from labwright.hub.data.frames import FRAME
 from labwright.hub.data.store import Definition
-from labwright.hub.data.worker import FRAME
 
 log = logging.getLogger("labwright.data")
 BUFFER_BYTES = 4 * 1024 * 1024

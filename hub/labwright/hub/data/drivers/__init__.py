@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from labwright.api.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class SourceError(Exception):

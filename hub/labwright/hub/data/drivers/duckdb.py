@@ -10,9 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from labwright.api.errors import InvalidRequest
 from labwright.hub.data.drivers import (
@@ -23,6 +21,9 @@ from labwright.hub.data.drivers import (
     SourceUnreachable,
     check_options,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH_ROWS = 20_000
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".csv.gz": "read_csv", ".tsv": "read_csv"}

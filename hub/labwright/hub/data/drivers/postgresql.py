@@ -5,11 +5,8 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from labwright.api.errors import InvalidRequest
 from labwright.hub.data.drivers import (
@@ -20,6 +17,9 @@ from labwright.hub.data.drivers import (
     SourceUnreachable,
     check_options,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH_BYTES = 2 * 1024 * 1024  # the first rows leave early, and a slow reader holds little
 IDLE_CONNECTIONS = 4
@@ -234,6 +234,7 @@ class PostgreSQLQuery:
         self._cursor = self._connection.cursor()
 
     def begin(self) -> pa.RecordBatchReader:
+        import pyarrow as pa
         from adbc_driver_manager import Error
 
         try:
@@ -257,12 +258,15 @@ class PostgreSQLQuery:
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     """numeric as double, as pandas reads it (exact: cast to text in SQL); other extension types as their storage."""
+    import pyarrow as pa
+
     if isinstance(kind, pa.OpaqueType) and kind.type_name == "numeric":
         return pa.float64()
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def _plain_batches(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
     from adbc_driver_manager import Error
 
     while True:
@@ -279,6 +283,9 @@ def _plain_batches(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[
 
 
 def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
     stored = column.storage if isinstance(column, pa.ExtensionArray) else column
     return stored if stored.type == kind else pc.cast(stored, kind)
 
