@@ -36,9 +36,6 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         self._kills = count_kills(self._group)
         return super().connect()
 
-    def handle_incoming_message(self, incoming_msg: Any) -> None:
-        asks = b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request"
-        if asks in incoming_msg:
     def handle_incoming_message(self, incoming_msg: Any) -> None:  # text or bytes
         mark: Any = b"execute_request" if isinstance(incoming_msg, bytes) else "execute_request"
         if mark in incoming_msg:

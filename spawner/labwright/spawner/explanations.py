@@ -15,10 +15,6 @@ Object = Mapping[str, Any]
 KILLED = 137  # 128 + SIGKILL: what a container ends with when the kernel takes its memory back
 GIB = 2**30
 # What kubelet gives as a reason for an image that it will not have in a minute either.
-HOPELESS_PULLS = (
-    *("not found", "denied", "unauthorized", "does not exist", "manifest unknown", "no such host"),
-    *("connection refused", "not present with pull policy of never", "invalid reference", "authorization failed"),
-)
 HOPELESS_PULLS = ("not found", "denied", "unauthorized", "does not exist", "manifest unknown",
                   "no such host", "connection refused",
                   "not present with pull policy of never", "invalid reference", "authorization failed")  # fmt: skip
