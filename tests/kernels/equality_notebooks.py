@@ -63,13 +63,6 @@ NOTEBOOKS: dict[str, list[Cell]] = {
     "thread_exception": [
         "import threading\nt = threading.Thread(target=lambda: 1 / 0, name='worker'); t.start(); t.join()",
     ],
-    "subprocess_and_fds": [
-        # Papermill's own kernel reads the descriptors in a thread of its own, some time later.
-        "import os, subprocess, time\nos.system('echo from system'); time.sleep(0.5)",
-        "r = subprocess.run(['echo', 'from run']); time.sleep(0.5); print(r)",
-        "print(subprocess.run(['sh', '-c', 'echo captured; exit 3'], capture_output=True, text=True))",
-        "os.write(1, b'raw one\\n'); os.write(2, b'raw two\\n'); time.sleep(0.5)",
-    ],
     "shell_magics": [
         "!echo hello",
         "files = !printf 'a\\nb\\n'\nfiles",

@@ -93,3 +93,20 @@ def test_an_unknown_kernel_is_named(engine, make_run):
     outcome = make_run(engine, "1", kernel_name="no-such-kernel")()
     assert outcome.state == "died"
     assert "no-such-kernel" in (outcome.reason or "")
+
+
+def test_output_of_subprocesses_and_descriptors_stands_in_its_cell(fork_server_engine, make_run):
+    """Ordinary kernels read the descriptors in a thread: which cell gets the text is a race there, so no comparison."""
+    run = make_run(
+        fork_server_engine,
+        "import os, subprocess\nprint('before', flush=True)\nos.system('echo from system')\nprint('after')",
+        "print(subprocess.run(['sh', '-c', 'echo from run; echo apart >&2; exit 3']).returncode)",
+        "written = os.write(1, b'raw one\\n'), os.write(2, b'raw two\\n')",
+    )
+    assert run().state == "succeeded"
+    streams = [{each.name: each.text for each in cell.outputs if "name" in each} for cell in run.output.cells]
+    assert streams == [
+        {"stdout": "before\nfrom system\nafter\n"},
+        {"stdout": "from run\n3\n", "stderr": "apart\n"},
+        {"stdout": "raw one\n", "stderr": "raw two\n"},
+    ]
