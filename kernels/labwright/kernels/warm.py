@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import signal
 import sys
@@ -227,6 +228,7 @@ class WarmKernelApp(IPKernelApp):
         assert self.streams is not None
         for stream in self.streams:
             stream.plug_into_channel(self.session, lock)
+        self.log_beside_the_output()
         OutputPump(list(self.streams), lock).start()
         self.finish()
 
@@ -279,7 +281,18 @@ class WarmKernelApp(IPKernelApp):
             echo = None if self.quiet else echo
             stream.plug_into_zmq(self.session, self.iopub_thread, echo, self.capture_fd_output)
         sys.stdout, sys.stderr = self.streams
+        self.log_beside_the_output()
         self.install_displayhook()
+
+    def log_beside_the_output(self) -> None:
+        """Send the kernel's own log where stderr led before, as ipykernel does: it is no output of a cell."""
+        assert self.streams is not None
+        raw = getattr(self.streams[1], "_original_stdstream_copy", None)
+        if raw is None:
+            return
+        for handler in self.log.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(open(raw, "w", closefd=False))  # noqa: SIM115 - lives as long as the log
 
     def install_displayhook(self) -> None:
         from ipykernel.displayhook import ZMQDisplayHook
