@@ -152,9 +152,10 @@ class InternalError(LabwrightError):
 
 
 def _tree(root: type[LabwrightError]) -> dict[str, type[LabwrightError]]:
+    """Code -> class; a subclass that keeps its parent's code does not stand in for it."""
     found = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
+        found = _tree(child) | found
     return found
 
 
