@@ -149,6 +149,11 @@ def mlflow(bench: Bench) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves its own open when nobody listens
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False)) as client:
             return client.get("http://localhost/services/core/mlflow/health", timeout=5).status_code == 200
