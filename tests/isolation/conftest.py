@@ -62,9 +62,10 @@ class Person:
         return self.ask(method, f"{self.workbench.settings.mlflow_url}/api/2.0/mlflow/{path}", **more)
 
     def port(self) -> int:
-        """Where the server itself listens, past the proxy."""
-        listening = [c.laddr.port for c in self.server.net_connections("inet") if c.status == "LISTEN"]
-        return min(listening)
+        """Where the server itself listens, past the proxy: it may have sockets for its kernels as well."""
+        port = httpx.URL(self.server.environ()["JUPYTERHUB_SERVICE_URL"]).port
+        assert port is not None
+        return port
 
     def run_code(self, code: str) -> str:
         """What the code prints in a kernel of the person, started through Jupyter's API."""

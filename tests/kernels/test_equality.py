@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,6 +39,10 @@ def execute(engine: str | None, source: str, target: str, folder: str) -> str:
 
     os.environ["LABWRIGHT_KERNELS_DIRECTORY"] = str(Path(folder).parent / "server")
     Path(folder).mkdir(exist_ok=True)
+    # A shell's background job ignores some signals, and what it starts inherits that: both sides begin as in front.
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         papermill.execute_notebook(source, target, engine_name=engine, cwd=folder, progress_bar=False)
     except Exception as error:  # noqa: BLE001 - which one is what is compared
