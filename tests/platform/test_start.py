@@ -97,6 +97,17 @@ def test_odd_paths_survive_the_supervisors_configuration(tmp_path: Path) -> None
     assert str(settings.launcher_socket) in found["launcher"].command
 
 
+def test_each_service_knows_its_own_database_alone(tmp_path: Path) -> None:
+    urls = {part: f"postgresql+psycopg://{part}:{part}-password@db/{part}" for part in ("core", "data")}
+    given = {f"LABWRIGHT_{part.upper()}_DATABASE_URL": url for part, url in urls.items()}
+    settings = workbench_settings(tmp_path / "home", LABWRIGHT_BY_USER="0", **given)
+    text = supervisor_configuration(settings, programs(settings))
+    for section in text.split("[program:")[1:]:
+        name = section.split("]", 1)[0]
+        known = {part for part in urls if f"{part}-password" in section}
+        assert known == {name} & set(urls), name
+
+
 def test_people_have_generated_passwords_and_the_last_admin_stays(tmp_path: Path) -> None:
     people = People(tmp_path / "people.json")
     password = people.add("admin", (ADMINS,))

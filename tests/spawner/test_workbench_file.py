@@ -62,7 +62,8 @@ def test_the_published_schema_is_the_one_of_the_models_and_accepts_the_shipped_f
             "there is no connection 'b'",
             "Use one of: a",
         ),
-        (SMALL + "connections:\n- {name: a, driver: d, secret: hunter2}\n", 4, 24, "secret", ""),
+        (SMALL + "connections:\n- {name: a, driver: d, secret: hunter2}\n", 4, 24, "secret", "file:/path"),
+        (SMALL + "connections:\n- {name: a, driver: d, secret: 'env:PASSWORD'}\n", 4, 24, "secret", "file:/path"),
     ],
 )
 def test_an_error_names_line_column_what_and_the_fix(text: str, line: int, column: int, what: str, fix: str) -> None:

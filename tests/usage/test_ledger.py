@@ -17,7 +17,8 @@ from labwright.hub.core.schema import metadata
 from labwright.hub.database import Database
 from labwright.hub.usage.clock import read_steady
 from labwright.hub.usage.ledger import SqlLedger
-from labwright.spawner.profiles import Budget, QuotaRule, Workbench
+from labwright.hub.usage.people import profile_cards
+from labwright.spawner.profiles import Budget, Profile, QuotaRule, Workbench
 
 
 def request(key: str = "server:alice/", user: str = "alice", **changes: Any) -> ReservationRequest:
@@ -105,8 +106,8 @@ def test_memory_runs_and_clusters_are_limited_too(
         reserve(database, ledger, clock, key="run:2", kind="run")
     with pytest.raises(QuotaExceeded, match="clusters"):
         reserve(database, ledger, clock, key="cluster:1", kind="cluster")
-    with pytest.raises(QuotaExceeded, match="memory_bytes"):
-        reserve(database, ledger, clock, ask={"memory_bytes": 3 << 30})
+    with pytest.raises(QuotaExceeded, match="has 2 GB of memory left, and this needs 4 GB"):
+        reserve(database, ledger, clock, ask={"memory_bytes": 4 << 30})
     # A cluster's worker counts as no cluster of its own.
     reserve(database, ledger, clock, key="worker:1", kind="cluster", ask={"count": 0})
 
@@ -114,10 +115,19 @@ def test_memory_runs_and_clusters_are_limited_too(
 def test_a_group_is_billed_only_when_it_has_a_quota(database: Database, ledger: SqlLedger, clock: Any) -> None:
     taken = reserve(database, ledger, clock, group="research", ask={"cpu": 60})
     assert taken.account == "group:research"
-    with pytest.raises(QuotaExceeded, match="group:research"):
+    with pytest.raises(QuotaExceeded, match="quota of the group research has 4 CPU left, and this needs 5"):
         reserve(database, ledger, clock, key="k2", group="research", ask={"cpu": 5}, user="bob")
     with pytest.raises(InvalidRequest, match="no quota"):
         reserve(database, ledger, clock, key="k3", group="made-up")
+
+
+def test_a_card_is_judged_by_the_quota_that_will_pay_for_it(database: Database, ledger: SqlLedger, clock: Any) -> None:
+    gpu = Profile("gpu", "GPU", 8, 64 << 30, "gpu", 2.4, gpu={"nvidia.com/gpu": 1}, groups=("research",))
+    rules = (QuotaRule(user="default", memory_bytes=32 << 30), QuotaRule(group="research", gpu=4))
+    file = Workbench(profiles=(gpu,), quotas=rules)
+    with database.write() as connection:
+        cards = profile_cards(ledger, connection, file, user="alice", groups=["research"], now=clock.now())
+    assert [(card.available, card.group) for card in cards] == [(True, "research")]
 
 
 def test_a_changed_file_holds_for_the_next_ask(database: Database, ledger: SqlLedger, clock: Any, bench: Any) -> None:

@@ -241,7 +241,7 @@ describe('the Schedule form', () => {
   it('creates the job, then its first run', async () => {
     const { services, api } = made({
       'POST core/notebooks/inspect': { parameters_schema: { properties: {} }, kernel: 'python3', cells: 1 },
-      'GET core/me': { profiles: [{ slug: 'small', available: true }], currency: 'EUR' },
+      'GET core/me': { profiles: [{ slug: 'small', available: true, group: 'research' }], currency: 'EUR' },
       'POST core/schedules/preview': { next_firings: [], sentence: 'Every day' },
       'POST core/jobs': { id: 'j1' },
       'POST core/jobs/j1/runs': { id: 'r1' }
@@ -253,6 +253,7 @@ describe('the Schedule form', () => {
     expect(services.sent.at(-2)).toMatchObject({
       name: 'late',
       profile: 'small',
+      group: 'research',
       schedule: { cron: '0 6 * * *', timezone: 'Europe/Berlin' }
     });
   });

@@ -120,13 +120,27 @@ class QuotaExceeded(Conflict):
 
     def __init__(self, resource: str, asked: float, left: float, account: str, *, remedy: str = "") -> None:
         super().__init__(
-            f"Not enough {resource} left in the quota of {account}: asked for {asked:g}, {left:g} left.",
+            describe_shortage(resource, asked, left, account),
             remedy=remedy or "Stop something you no longer need, choose a smaller profile, or ask your admin.",
             resource=resource,
             asked=asked,
             left=left,
             account=account,
         )
+
+
+def describe_shortage(resource: str, asked: float, left: float, account: str) -> str:
+    """'The quota of the group research has 32 GB of memory left, and this needs 64 GB.'"""
+    kind, _, name = account.partition(":")
+    who = f"the group {name}" if kind == "group" else name
+    if resource == "budget":
+        return f"The budget of {who} is spent."
+    if resource == "memory_bytes":
+        needs, has = f"{asked / 2**30:.4g} GB", f"{left / 2**30:.4g} GB of memory"
+    else:
+        word = {"cpu": "CPU", "gpu": "GPU"}.get(resource, resource)
+        needs, has = f"{asked:g}", f"{left:g} {word}" if left else f"no {word}"
+    return f"The quota of {who} has {has} left, and this needs {needs}."
 
 
 class TooLarge(LabwrightError):

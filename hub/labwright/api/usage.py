@@ -22,6 +22,7 @@ class ProfileCard(Wire):
     image: str
     price_per_hour: float
     options: dict[str, list[str]] = Field(default_factory=dict)
+    group: str | None = Field(default=None, description="Your group that pays for it; you when absent.")
     available: bool
     reason: str | None = Field(default=None, description="Why it cannot be started now, and what would fit.")
 

@@ -25,7 +25,7 @@ from labwright.hub.settings import Settings
 from labwright.hub.spawn_page import describe_refusal, options_from_form, render_cards
 from labwright.spawner.launcher import Limits, Principal, Status
 from labwright.spawner.local import LocalLauncher
-from labwright.spawner.profiles import Choice, Workbench, choose, profiles_for
+from labwright.spawner.profiles import Choice, Workbench, billed_group, choose, profiles_for
 
 RESERVED_SECONDS = 3600  # a hub may be away for so long before a running server counts as gone
 RENEW_SECONDS = 60.0
@@ -151,12 +151,9 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         return {
             "PATH": f"{settings.python('user').parent}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
-            names.CORE_URL: settings.core_url,
-            names.DATA_URL: settings.data_url,
+            **settings.person_environment(),
             names.PROFILE: choice.profile.slug,
             names.IDLE_SECONDS: str(idle_seconds(workbench, choice.profile.slug)),
-            "MLFLOW_TRACKING_URI": settings.mlflow_url,
-            **names.NO_TELEMETRY,
             **dict.fromkeys(THREAD_VARIABLES, threads),
             **{f"LABWRIGHT_OPTION_{name.upper()}": value for name, value in choice.options.items()},
         }
@@ -245,9 +242,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             await maybe_future(super().run_post_stop_hook())
 
     def _request(self, choice: Choice) -> ReservationRequest:
-        profile, workbench = choice.profile, self.workbench()
-        billed = {rule.group for rule in workbench.quotas if rule.group}
-        group = next((name for name in profile.groups if name in self.groups and name in billed), None)
+        profile = choice.profile
         ask = Ask(
             cpu=profile.cpu,
             memory_bytes=profile.memory_bytes,
@@ -256,7 +251,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         )
         return ReservationRequest(
             user=self.user.name,
-            group=group,
+            group=billed_group(profile, self.groups, self.workbench()),
             kind="server",
             key=self.key,
             ask=ask,

@@ -106,7 +106,7 @@ def supervisor_configuration(settings: Settings, chosen: Sequence[Program]) -> s
 
 def _program_section(settings: Settings, program: Program, priority: int) -> list[str]:
     environment = {
-        **settings.as_environment(),
+        **settings.as_environment(program.name),
         SUPERVISED: "1",
         "HOME": program.home,
         "PATH": f"{settings.python('hub').parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",

@@ -145,16 +145,37 @@ class Settings:
     def python(self, environment: str) -> Path:
         return self.environments / environment / "bin" / "python"
 
-    def as_environment(self) -> dict[str, str]:
-        """The variables from which `from_environment` makes these settings again in a service's process."""
+    def as_environment(self, service: str | None = None) -> dict[str, str]:
+        """The variables from which `from_environment` makes these settings again in a service's process.
+
+        A database's address may have a password in it: `service` gets its own alone.
+        """
+        databases = {"core": self.core_database_url, "data": self.data_database_url}
         return {
             names.HOME: str(self.home),
             "LABWRIGHT_CONFIG": str(self.workbench_file),
             "LABWRIGHT_PORT": str(self.port),
             "LABWRIGHT_ENVIRONMENTS": str(self.environments),
             "LABWRIGHT_BY_USER": "1" if self.by_user else "0",
-            "LABWRIGHT_CORE_DATABASE_URL": self.core_database_url,
-            "LABWRIGHT_DATA_DATABASE_URL": self.data_database_url,
+            **{
+                f"LABWRIGHT_{name.upper()}_DATABASE_URL": url
+                for name, url in databases.items()
+                if service in (None, name)
+            },
+        }
+
+    def person_environment(self) -> dict[str, str]:
+        """Where a person's servers and runs find the services. No secret."""
+        return {
+            names.CORE_URL: self.core_url,
+            names.DATA_URL: self.data_url,
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            # A bare `dask_gateway.Gateway()`, as Dask's own documentation has it; never by a proxy for the internet.
+            "DASK_GATEWAY__ADDRESS": f"http://127.0.0.1:{self.gateway_port}",
+            "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://127.0.0.1:{self.gateway_tcp_port}",
+            "DASK_GATEWAY__AUTH__TYPE": "labwright.kernels.dask_auth.TokenAuth",
+            "DASK_GATEWAY__HTTP_CLIENT__PROXY": "False",
+            **names.NO_TELEMETRY,
         }
 
 

@@ -115,7 +115,7 @@ class Runner:
     def _kernel_environment(self) -> dict[str, str]:
         """What every kernel gets: the person's surroundings and where the services are, nothing of the runner's."""
         kept = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
-        found = {name: os.environ[name] for name in kept if name in os.environ}
+        found = {name: value for name, value in os.environ.items() if name in kept or name.startswith("DASK_GATEWAY__")}
         path = os.environ.get("PATH", os.defpath)
         here = os.path.join(sys.prefix, "bin")  # noqa: PTH118 - a search path entry
         settings = self._settings

@@ -74,7 +74,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class DeclaredConnection:
-    """A connection that stands in the file; `secret` is a reference (file:/path, env:NAME), never the secret."""
+    """A connection that stands in the file; `secret` is a reference (file:/path), never the secret."""
 
     name: str
     driver: str
@@ -122,6 +122,12 @@ def profiles_for(groups: Iterable[str], profiles: Iterable[Profile]) -> list[Pro
     """The profiles that a member of these groups may use, in the file's order."""
     member = {EVERYONE, *groups}
     return [profile for profile in profiles if member & set(profile.groups)]
+
+
+def billed_group(profile: Profile, groups: Iterable[str], workbench: Workbench) -> str | None:
+    """The group of somebody in `groups` that pays for what he starts with this profile; None: he does himself."""
+    mine, paying = set(groups), {rule.group for rule in workbench.quotas if rule.group}
+    return next((name for name in profile.groups if name in mine & paying), None)
 
 
 def choose(user_options: Mapping[str, Any], profiles: Iterable[Profile], groups: Iterable[str]) -> Choice:

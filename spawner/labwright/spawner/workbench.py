@@ -18,7 +18,7 @@ from labwright.spawner import profiles
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLUG = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
-_SECRET = r"^(file:/.+|env:[A-Za-z_][A-Za-z0-9_]*)$"  # noqa: S105 - a pattern
+_SECRET = r"^file:/.+$"  # noqa: S105 - a pattern
 
 
 class BadWorkbench(InvalidRequest):
@@ -122,7 +122,11 @@ class ConnectionEntry(Entry):
     driver: str = Field(min_length=1, examples=["postgresql", "duckdb"], description="Such as postgresql, duckdb.")
     description: str = Field(default="", description="A line for people.")
     options: dict[str, str] = Field(default={}, description="The driver's options; never a credential.")
-    secret: str | None = Field(default=None, pattern=_SECRET, description="A reference: file:/path or env:NAME.")
+    secret: str | None = Field(
+        default=None,
+        pattern=_SECRET,
+        description="`file:/path` of a file that only the data service may read, with the password in it.",
+    )
 
 
 class GrantEntry(Entry):
@@ -221,11 +225,18 @@ def _describe(tree: Any, where: tuple[int | str, ...], kind: str, message: str) 
         return _problem(line, column, f"'{where[-1]}' is not known here", f"Use one of: {known}; or remove it.")
     if kind == "value_error":
         return _problem(line, column, f"{name}: {message}", "Change the value as said.")
-    return _problem(line, column, f"{name}: {message[0].lower()}{message[1:]}", f"Correct the value of '{name}'.")
+    meant = fields_beside(where).get(str(where[-1]), {}).get("description", "")
+    fix = f"Correct the value of '{name}'" + (f": {meant}" if meant else ".")
+    return _problem(line, column, f"{name}: {message[0].lower()}{message[1:]}", fix)
 
 
 def known_keys(where: tuple[int | str, ...]) -> list[str]:
     """The keys that the schema allows beside the one at `where`."""
+    return sorted(fields_beside(where))
+
+
+def fields_beside(where: tuple[int | str, ...]) -> dict[str, Any]:
+    """The schema of the fields that stand where `where` stands, by name."""
     schema = json_schema()
     node: dict[str, Any] = schema
     for part in where[:-1]:
@@ -234,7 +245,8 @@ def known_keys(where: tuple[int | str, ...]) -> list[str]:
         reference = next((option["$ref"] for option in options if "$ref" in option), None)
         if reference:
             node = schema["$defs"][reference.rsplit("/", 1)[1]]
-    return sorted(node.get("properties", {}))
+    fields: dict[str, Any] = node.get("properties", {})
+    return fields
 
 
 def _problem(line: int, column: int, what: str, fix: str) -> dict[str, Any]:

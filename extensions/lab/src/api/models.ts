@@ -256,6 +256,8 @@ export interface ProfileCard {
   image: string;
   price_per_hour: number;
   options: Record<string, string[]>;
+  /** Your group that pays for it; you when absent. */
+  group: string | null;
   available: boolean;
   /** Why it cannot be started now, and what would fit. */
   reason: string | null;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -224,7 +223,7 @@ def _of_file(item: DeclaredConnection) -> Definition:
 
 
 def resolve_secret(reference: str | None) -> str | None:
-    """The secret behind file:/path or env:NAME."""
+    """The secret behind file:/path."""
     if reference is None:
         return None
     kind, _, value = reference.partition(":")
@@ -233,8 +232,4 @@ def resolve_secret(reference: str | None) -> str | None:
             return Path(value).read_text().strip()
         except OSError:
             raise Unavailable("The connection's credential", remedy="It may still be made: try again soon.") from None
-    if kind == "env" and value:
-        if (found := os.environ.get(value)) is not None:
-            return found
-        raise LabwrightError(f"The variable {value} with the credential is not set for the data service.")
-    raise LabwrightError("A secret is given as file:/path or env:NAME.", remedy="Mend it in workbench.yaml.")
+    raise LabwrightError("A secret is given as file:/path.", remedy="Mend it in workbench.yaml.")

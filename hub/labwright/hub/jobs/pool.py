@@ -70,9 +70,7 @@ class RunnerPool:
     def _environment(self, runner_id: str, owner: str, slug: str) -> dict[str, str]:
         settings = self._core.settings
         return {
-            names.CORE_URL: settings.core_url,
-            names.DATA_URL: settings.data_url,
-            "MLFLOW_TRACKING_URI": settings.mlflow_url,
+            **settings.person_environment(),
             names.PROFILE: slug,
             names.RUNNER_ID: runner_id,
             # For the first lease only, whose answer renews it in memory: it is stale before a notebook could use it.

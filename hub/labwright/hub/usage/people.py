@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from labwright.api.usage import Ask, Me, ProfileCard, Quota
 from labwright.hub.usage.ledger import SqlLedger
 from labwright.hub.usage.limits import account_of
-from labwright.spawner.profiles import Profile, Workbench
+from labwright.spawner.profiles import Profile, Workbench, billed_group
 
 EVERYONE = "everyone"
 
@@ -41,11 +41,11 @@ def profile_cards(
     """The profiles that the person may choose, each with whether a server of it would fit into his quota now."""
     groups = frozenset(groups)
     cards = []
-    account = account_of(user, None)
     for profile in workbench.profiles:
         if not may_use(profile, groups):
             continue
-        refused = ledger.refusal(connection, account, ask_of(profile), now=now)
+        group = billed_group(profile, groups, workbench)
+        refused = ledger.refusal(connection, account_of(user, group), ask_of(profile), now=now)
         cards.append(
             ProfileCard(
                 slug=profile.slug,
@@ -57,6 +57,7 @@ def profile_cards(
                 image=profile.image,
                 price_per_hour=profile.price_per_hour,
                 options={name: list(values) for name, values in profile.options.items()},
+                group=group,
                 available=refused is None,
                 reason=refused.sentence() if refused else None,
             )

@@ -144,6 +144,8 @@ export class ScheduleModel extends Store<ScheduleState> {
       follow,
       parameters,
       profile,
+      // Whose quota the card was judged by.
+      group: this.state.me.value?.profiles.find(card => card.slug === profile)?.group ?? null,
       schedule: repeat ? { cron, timezone } : null
     };
   }
