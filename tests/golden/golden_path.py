@@ -103,9 +103,10 @@ def log_in_and_start(steps: Walk, lab: Lab, url: str, person: Person) -> None:
 
 
 def stop_server(page: Page, url: str) -> None:
-    page.goto(f"{url}/hub/home", wait_until="networkidle")  # its script makes the button work
+    page.goto(f"{url}/hub/home", wait_until="commit")  # a click as early as can be
     page.locator("#stop").click()
-    expect(page.locator("#stop")).to_be_hidden(timeout=60_000)
+    page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("link", name="Start Your server")).to_be_visible(timeout=60_000)
 
 
 def explore_data(steps: Walk, lab: Lab) -> None:

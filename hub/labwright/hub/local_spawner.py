@@ -22,7 +22,7 @@ from labwright.api.errors import LabwrightError, NotFound
 from labwright.api.usage import Ask, ReservationRequest, server_key
 from labwright.hub.ledger_client import LedgerClient
 from labwright.hub.settings import Settings
-from labwright.hub.spawn_page import describe_refusal, options_from_form, render_cards
+from labwright.hub.spawn_page import describe_refusal, describe_size, format_price, options_from_form, render_cards
 from labwright.spawner.launcher import Limits, Principal, Status
 from labwright.spawner.local import LocalLauncher
 from labwright.spawner.profiles import Choice, Workbench, billed_group, choose, profiles_for
@@ -91,6 +91,15 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             self.log.warning("no quota for the spawn page: %s", error)
             me = None
         return render_cards(profiles_for(self.groups, workbench.profiles), me, workbench)
+
+    def describe(self) -> str:
+        """What runs, for the page of one's servers; empty when the profile has gone from the file."""
+        workbench: Workbench = self.workbench()
+        profile = workbench.profile(self.profile_slug)
+        if profile is None:
+            return ""
+        price = format_price(profile.price_per_hour, workbench.currency)
+        return f"{profile.name} · {describe_size(profile)} · {price}/h"
 
     async def start(self) -> str:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError, Unavailable
-from labwright.api.usage import AuditPage, Quota, UsageReport, server_key
+from labwright.api.usage import AuditPage, Quota, Reservation, UsageReport, server_key
 from labwright.hub.core.context import Core
 from labwright.hub.usage.health import health_of_parts
 from labwright.hub.usage.ledger import SqlLedger
@@ -30,6 +31,7 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 PAGE = f"{names.CORE_PREFIX}/admin"
+LOGO_FOLDER = Path(__file__).parents[1] / "templates"
 
 
 class AdminPages:
@@ -40,7 +42,9 @@ class AdminPages:
         self._ledger = ledger
         self.logins = Logins(core)
         self._pages = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
+            loader=FileSystemLoader([Path(__file__).parent / "templates", LOGO_FOLDER]),
+            autoescape=True,
+            undefined=StrictUndefined,
         )
         self.router = APIRouter(include_in_schema=False)
         self.router.add_api_route("/admin", self.show, methods=["GET"])
@@ -91,9 +95,14 @@ class AdminPages:
         return {
             "report": report,
             "costs": costs_by_user(report),
-            "quotas": [shown_quota(quota) for quota in quotas],
+            "quotas": [shown_quota(quota, report.currency) for quota in quotas],
             "running": [
-                {"held": held, "server": server_of(held.user, held.key), "minutes": (now - held.created).seconds // 60}
+                {
+                    "held": held,
+                    "server": server_of(held.user, held.key),
+                    "what": describe_held(held),
+                    "age": describe_age(now - held.created),
+                }
                 for held in report.running
             ],
             "audit": {"service": "core", "page": audit, "reason": ""},
@@ -185,14 +194,27 @@ def costs_by_user(report: UsageReport) -> list[dict[str, Any]]:
     return [person | {"bar": round(100 * person["cost"] / most, 1)} for person in people]
 
 
-def shown_quota(quota: Quota) -> dict[str, Any]:
+def describe_held(held: Reservation) -> str:
+    """'server', 'server training', 'run 7f3a…': what a reservation holds for, in a person's words."""
+    name = server_of(held.user, held.key) if held.kind == "server" else held.key.partition(":")[2]
+    return f"{held.kind} {name}".strip()
+
+
+def describe_age(age: timedelta) -> str:
+    minutes = int(age.total_seconds()) // 60
+    return f"{minutes} m" if minutes < 60 else f"{minutes // 60} h {minutes % 60} m"
+
+
+def shown_quota(quota: Quota, currency: str) -> dict[str, Any]:
+    kind, _, account = quota.account.partition(":")
     lines = []
     for line in quota.lines:
         if line.limit is None:
             continue
         scale, unit = (2**30, " GB") if line.resource == "memory_bytes" else (1, "")
-        name = "memory" if line.resource == "memory_bytes" else line.resource
+        unit = f" {currency}" if line.resource == "budget" else unit
+        name = {"memory_bytes": "memory", "cpu": "CPU", "gpu": "GPU"}.get(line.resource, line.resource)
         part = min(100.0, 100 * line.used / line.limit) if line.limit else 100.0
         text = f"{line.used / scale:.3g} of {line.limit / scale:.4g}{unit}, {(line.left or 0) / scale:.4g}{unit} left"
         lines.append({"name": name, "text": text, "part": round(part, 1), "full": part >= 80})
-    return {"account": quota.account, "lines": lines}
+    return {"title": f"{account} (group)" if kind == "group" else account, "lines": lines}
