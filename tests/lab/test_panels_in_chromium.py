@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import nbformat
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -47,9 +48,13 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def lab(home: Path) -> Iterator[tuple[str, str]]:
     """The addresses of Lab and of the stand-in behind it."""
-    home = tmp_path_factory.mktemp("home")
     services, own = free_port(), free_port()
     behind = f"http://127.0.0.1:{services}"
     env = {
@@ -91,6 +96,15 @@ def page(lab: tuple[str, str]) -> Iterator[Page]:
         page.wait_for_selector(".jp-Launcher", timeout=60_000)
         yield page
         browser.close()
+
+
+@pytest.fixture
+def notebook(lab: tuple[str, str], home: Path) -> str:
+    """The name of a notebook in the folder that Lab shows."""
+    cells = [nbformat.v4.new_code_cell(source) for source in ("answer = 42", "answer")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "answer.ipynb")
+    return "answer.ipynb"
 
 
 def card(page: Page, name: str) -> None:
@@ -136,3 +150,12 @@ def test_a_service_that_is_down_says_so_and_comes_back(page: Page, lab: tuple[st
         httpx.put(f"{lab[1]}/fault/none", trust_env=False)
     expect(page.locator(".lw-run-name").first).to_have_text("late-flights")
     expect(page.locator(".lw-note")).to_have_count(0)
+
+
+def test_run_all_right_after_opening_waits_for_the_kernel_instead_of_asking(page: Page, notebook: str) -> None:
+    page.locator(".jp-DirListing-item").filter(has_text=notebook).dblclick()
+    page.locator(".jp-NotebookPanel:visible .jp-Cell").first.wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    expect(page.locator(".jp-OutputArea-output").last).to_have_text("42", timeout=60_000)
+    expect(page.locator(".jp-Dialog")).to_have_count(0)

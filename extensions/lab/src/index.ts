@@ -3,6 +3,7 @@ import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { client } from './plugins/client';
 import { clusters } from './plugins/clusters';
 import { data } from './plugins/data';
+import { executor } from './plugins/executor';
 import { experiments } from './plugins/experiments';
 import { follow } from './plugins/follow';
 import { jobs } from './plugins/jobs';
@@ -14,6 +15,7 @@ import { status } from './plugins/status';
 const plugins: JupyterFrontEndPlugin<unknown>[] = [
   client,
   notebooks,
+  executor,
   data,
   clusters,
   experiments,

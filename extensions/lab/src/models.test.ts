@@ -243,6 +243,7 @@ describe('the Schedule form', () => {
       'POST core/notebooks/inspect': { parameters_schema: { properties: {} }, kernel: 'python3', cells: 1 },
       'GET core/me': { profiles: [{ slug: 'small', available: true, group: 'research' }], currency: 'EUR' },
       'POST core/schedules/preview': { next_firings: [], sentence: 'Every day' },
+      'GET core/jobs': { items: [{ id: 'j0', name: 'early' }] },
       'POST core/jobs': { id: 'j1' },
       'POST core/jobs/j1/runs': { id: 'r1' }
     });
@@ -256,5 +257,19 @@ describe('the Schedule form', () => {
       group: 'research',
       schedule: { cron: '0 6 * * *', timezone: 'Europe/Berlin' }
     });
+  });
+
+  it('changes the job that has the name already, and leaves its schedule when it is to run once', async () => {
+    const { services, api } = made({
+      'POST core/notebooks/inspect': { parameters_schema: { properties: {} }, kernel: 'python3', cells: 1 },
+      'GET core/me': { profiles: [{ slug: 'small', available: true }], currency: 'EUR' },
+      'GET core/jobs': { items: [{ id: 'j7', name: 'late', schedule: { cron: '0 6 * * *', timezone: 'UTC' } }] },
+      'PATCH core/jobs/j7': { id: 'j7' },
+      'POST core/jobs/j7/runs': { id: 'r8' }
+    });
+    const model = new ScheduleModel(api, { path: 'late.ipynb', content: {} }, 'Europe/Berlin');
+    await model.open();
+    expect(await model.submit()).toEqual({ job: { id: 'j7' }, run: { id: 'r8' } });
+    expect(Object.keys(services.sent.at(-2) as object).sort()).toEqual(['notebook', 'parameters', 'profile']);
   });
 });

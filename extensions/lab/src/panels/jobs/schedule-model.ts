@@ -22,6 +22,8 @@ export type Preset = (typeof PRESETS)[number];
 export interface ScheduleState {
   inspection: Loadable<Inspection>;
   me: Loadable<Me>;
+  /** The person's jobs, to say when a name is taken. */
+  jobs: readonly Job[];
   fields: readonly Field[];
   name: string;
   values: Readonly<Record<string, string | boolean>>;
@@ -58,6 +60,7 @@ export class ScheduleModel extends Store<ScheduleState> {
     super({
       inspection: LOADING,
       me: LOADING,
+      jobs: [],
       fields: [],
       name: nameOf(notebook.path),
       values: {},
@@ -77,16 +80,22 @@ export class ScheduleModel extends Store<ScheduleState> {
   }
 
   async open(): Promise<void> {
-    const [inspection, me] = await Promise.all([
+    const [inspection, me, jobs] = await Promise.all([
       load(this.state.inspection, () => this._api.inspect(this.notebook.content)),
-      load(this.state.me, () => this._api.me())
+      load(this.state.me, () => this._api.me()),
+      load<readonly Job[]>({ value: this.state.jobs, problem: undefined }, async () => (await this._api.jobs()).items)
     ]);
     const fields = fieldsOf(inspection.value?.parameters_schema ?? {});
     const values = Object.fromEntries(fields.map(field => [field.name, asText(field)]));
     const cards = me.value?.profiles ?? [];
     const known = cards.find(card => card.slug === this.state.profile && card.available);
     const profile = (known ?? cards.find(card => card.available))?.slug ?? this.state.profile;
-    this.set({ inspection, me, fields, values: { ...values, ...this.state.values }, profile });
+    this.set({ inspection, me, jobs: jobs.value ?? [], fields, values: { ...values, ...this.state.values }, profile });
+  }
+
+  /** The person's own job that has the chosen name: sending changes it instead of making another one. */
+  get existing(): Job | undefined {
+    return this.state.jobs.find(job => job.name === this.state.name.trim());
   }
 
   change(change: Partial<Pick<ScheduleState, 'name' | 'profile' | 'runNow' | 'follow'>>): void {
@@ -123,7 +132,7 @@ export class ScheduleModel extends Store<ScheduleState> {
     }
     this.set({ sending: true, problem: undefined });
     try {
-      const job = await this._api.createJob(this.request(read.parameters));
+      const job = await this.place(this.request(read.parameters));
       const run = this.state.runNow ? await this._api.startRun(job.id, {}) : undefined;
       this.set({ sending: false });
       return { job, run };
@@ -134,6 +143,16 @@ export class ScheduleModel extends Store<ScheduleState> {
       this.set({ sending: false, problem, errors });
       return undefined;
     }
+  }
+
+  private place(request: JobRequest): Promise<Job> {
+    const { existing } = this;
+    if (existing === undefined) {
+      return this._api.createJob(request);
+    }
+    const { notebook, parameters, profile, schedule } = request;
+    // Running it once leaves its schedule as it is.
+    return this._api.updateJob(existing.id, { notebook, parameters, profile, ...(schedule ? { schedule } : {}) });
   }
 
   request(parameters: Record<string, unknown>): JobRequest {

@@ -42,7 +42,7 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
           <p className="lw-faint">{trans.__('It runs on its own, whether or not you are logged in.')}</p>
         </div>
         <button type="submit" className="lw-button lw-mod-primary" disabled={!ready || blocked || state.sending}>
-          {state.repeat ? trans.__('Schedule') : trans.__('Run now')}
+          {!state.repeat ? trans.__('Run now') : model.existing ? trans.__('Change schedule') : trans.__('Schedule')}
         </button>
       </div>
       {state.problem && <ErrorNote trans={trans} problem={state.problem} />}
@@ -52,10 +52,11 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
       {inspection.value === undefined && !inspection.problem && <Skeleton trans={trans} rows={6} />}
       {inspection.value !== undefined && (
         <>
-          <Labelled label={trans.__('Name')}>
-            {id => (
+          <Labelled label={trans.__('Name')} help={existingHelp(lw, model)}>
+            {(id, described) => (
               <input
                 id={id}
+                aria-describedby={described}
                 className="lw-input"
                 required
                 maxLength={128}
@@ -71,6 +72,15 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
       )}
     </form>
   );
+}
+
+function existingHelp({ trans }: Labwright, model: ScheduleModel): string | undefined {
+  if (model.existing === undefined) {
+    return undefined;
+  }
+  return model.state.repeat
+    ? trans.__('You have a job of this name: its notebook, parameters, profile and schedule become these.')
+    : trans.__('You have a job of this name: its notebook, parameters and profile become these; its schedule stays.');
 }
 
 type Part = Omit<Props, 'onDone'>;
@@ -163,7 +173,7 @@ function Profiles({ lw, model }: Part): JSX.Element {
 }
 
 export function sizeOf(card: ProfileCard): string {
-  const gpus = Object.entries(card.gpu).map(([kind, amount]) => `${amount} ${kind.split('/').pop() ?? kind}`);
+  const gpus = Object.entries(card.gpu).map(([kind, amount]) => `${amount} ${kind.endsWith('/gpu') ? 'GPU' : kind}`);
   return [`${card.cpu} CPU`, bytes(card.memory_bytes), ...gpus].join(' · ');
 }
 
@@ -263,7 +273,8 @@ function When({ lw, model }: Part): JSX.Element {
           <label className="lw-check">
             <input
               type="checkbox"
-              checked={state.follow}
+              checked={model.existing?.follow ?? state.follow}
+              disabled={model.existing !== undefined}
               onChange={event => model.change({ follow: event.target.checked })}
             />
             {trans.__('Follow the notebook: each save in Lab becomes what runs next')}
