@@ -62,17 +62,23 @@ def test_doctor_finds_nothing_to_mend(workbench: RunningWorkbench) -> None:
     assert not bad, done.stdout
 
 
-def test_the_spawn_page_shows_the_cards_of_the_file(admin: Browser) -> None:
-    page = admin.http.get("/hub/spawn").text
+def test_the_spawn_page_shows_the_cards_of_the_file_that_are_for_ones_groups(
+    workbench: RunningWorkbench, admin: Browser
+) -> None:
+    workbench.add_person("outsider")
+    outsider = workbench.log_in("outsider")
+    pages = {browser.name: browser.http.get("/hub/spawn").text for browser in (outsider, admin)}
     for text in ("Small", "1 CPU · 2 GB", "0.05 €/h", 'value="large"'):
-        assert text in page
-    assert "One GPU" not in page  # for the group research
+        assert all(text in page for page in pages.values())
+    # for the group research, in which the first admin is
+    assert "One GPU" not in pages["outsider"]
+    assert "One GPU" in pages["admin"]
 
 
 @pytest.mark.parametrize(
     "user_options",
     [
-        {"profile": "gpu"},
+        {"profile": "gpus"},
         {"profile": "small", "cpu": 64},
         {"profile": "small", "options": {"image": "x"}},
         {"profile": ["small"]},
@@ -86,10 +92,19 @@ def test_tampered_options_are_refused_by_the_api(admin: Browser, user_options: d
 
 
 def test_a_tampered_form_shows_the_page_again_with_the_reason(admin: Browser) -> None:
-    answer = admin.start_server("gpu")
+    answer = admin.start_server("gpus")
+    assert answer.status_code == 422
+    assert "There is no profile &#39;gpus&#39;. Choose one of: small, large, gpu." in answer.text
+    assert not admin.server()
+
+
+def test_a_profile_of_somebody_elses_group_does_not_exist(workbench: RunningWorkbench) -> None:
+    workbench.add_person("stranger")
+    stranger = workbench.log_in("stranger")
+    answer = stranger.start_server("gpu")
     assert answer.status_code == 422
     assert "There is no profile &#39;gpu&#39;. Choose one of: small, large." in answer.text
-    assert not admin.server()
+    assert not stranger.server()
 
 
 def test_a_server_starts_and_survives_hub_proxy_and_launcher(workbench: RunningWorkbench, admin: Browser) -> None:
@@ -141,7 +156,7 @@ def test_each_services_token_may_do_its_own_work_only(workbench: RunningWorkbenc
     assert all(names.SCOPE_LEDGER not in scopes[name] for name in ("core", "data", "gateway", "people"))
     assert all(names.SCOPE_ADMIN not in held for held in scopes.values())
     data = settings.service_token_file("data").read_text()
-    assert ask_hub(workbench, data, "/users/admin").json()["groups"] == ["admins"]
+    assert set(ask_hub(workbench, data, "/users/admin").json()["groups"]) == {"admins", "research"}
     assert ask_hub(workbench, data, "/users/admin/tokens").status_code in (403, 404)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,11 @@ def folders(settings: Settings) -> list[Folder]:
     return [Folder(folder.path, None, 0o700) for folder in wanted]
 
 
-def install(settings: Settings) -> str | None:
-    """Make all of it; what is there is kept. The answer is the first admin's password at the very first start."""
+def install(settings: Settings, groups: Sequence[str] = ()) -> str | None:
+    """Make all of it; what is there is kept. The answer is the first admin's password at the very first start.
+
+    That person is in all of `groups`, so that nothing of the workbench is out of sight for whoever tries it alone.
+    """
     if settings.by_user:
         for user, home in ((SERVICE_USER, settings.hub_folder), (DATA_USER, settings.data_folder)):
             _ensure_service_user(user, home)
@@ -63,7 +66,7 @@ def install(settings: Settings) -> str | None:
     people = People(settings.hub_folder / "people.json")
     if people.all():
         return None
-    return people.add(FIRST_ADMIN, (ADMINS,))
+    return people.add(FIRST_ADMIN, tuple(dict.fromkeys((ADMINS, *groups))))
 
 
 def misplaced(settings: Settings) -> Iterator[str]:

@@ -26,14 +26,14 @@ def command(home: str | None, port: int | None, wait: bool, foreground: bool) ->
     """Start the workbench, or say that it is up."""
     began = time.monotonic()
     settings = settings_for(home, port)
-    workbench.load(settings.workbench_file)
+    declared = workbench.load(settings.workbench_file)
     with supervision.only_one(settings):
         if supervision.supervisor_pid(settings) is not None:
             click.echo(f"Labwright is already up at {settings.public_url}")
             return
         for warning in supervision.check_machine(settings):
             click.echo(f"warning: {warning}", err=True)
-        password = install(settings)
+        password = install(settings, tuple(declared.groups))
         remember_port(settings)
         if password:
             show_password(password)
