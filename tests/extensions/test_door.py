@@ -194,6 +194,9 @@ async def test_without_a_login_nothing_is_forwarded(server: Server, backend: Bac
         for path in ("core/me", "data/connections", "mlflow/", "clusters/c/dashboard/", "status", "welcome"):
             assert (await stranger.get(f"/labwright/{path}")).status_code == 403
             assert (await stranger.post(f"/labwright/{path}", json={})).status_code == 403
+        # The connection is closed with the body unread, so the answer says so: nobody asks again on it.
+        for _ in range(20):
+            assert (await stranger.get("/labwright/core/jobs")).headers["Connection"] == "close"
     assert backend.asked == []
 
 

@@ -14,7 +14,7 @@ from workbench import RunningWorkbench, files_below
 
 from labwright.api import names
 
-from .conftest import Person
+from .conftest import Person, good
 
 pytestmark = pytest.mark.uid
 
@@ -242,6 +242,32 @@ def test_trails_usage_and_events_tell_of_oneself_alone(
     assert mine.status_code == 422
     for ask in (erin.core, erin.data):
         assert ask("GET", "/ledger/people/frank").status_code in (403, 404)
+
+
+def test_a_stream_of_events_carries_ones_own_alone(workbench: RunningWorkbench, erin: Person, frank: Person) -> None:
+    """From the first event on, through the proxy, while both change something."""
+    url = f"{workbench.settings.public_url}{names.CORE_PREFIX}{names.API}/events"
+    content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
+    theirs = set(frank.owns.values())
+    for kind, token in (("server", erin.server_token), ("own", erin.own_token)):
+        headers = {"Authorization": f"token {token}"}
+        seen: list[str] = []
+        with erin.http.stream("GET", url, params={"after": 0, "owner": "frank"}, headers=headers) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == ": ready"
+            jobs = []
+            for person, name in ((frank, "franks"), (erin, "erins")):
+                ask = {"name": f"{name} {kind}", "notebook": {"path": "x.ipynb", "content": content}}
+                jobs.append(good(person.core("POST", "/jobs", json=ask))["id"])
+            while jobs[1] not in seen:  # the stream is in order, and frank's came before
+                line = next(lines)
+                if line.startswith("data: {") and line != "data: {}":
+                    seen.append(json.loads(line.removeprefix("data: "))["key"])
+        assert jobs[0] not in seen
+        assert not theirs & set(seen)
+        assert not any("frank" in key for key in seen)
+        theirs.add(jobs[0])
+        erin.http.cookies.clear()
 
 
 def test_what_listens_inside_refuses_people(workbench: RunningWorkbench, erin: Person) -> None:

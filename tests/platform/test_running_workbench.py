@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,24 @@ def test_a_profile_of_somebody_elses_group_does_not_exist(workbench: RunningWork
     assert answer.status_code == 422
     assert "There is no profile &#39;gpu&#39;. Choose one of: small, large." in answer.text
     assert not stranger.server()
+
+
+def test_the_progress_of_a_start_comes_while_the_server_starts(admin: Browser) -> None:
+    """Event by event, through the proxy: the page that waits shows them, and opens Lab with the last one."""
+    arrived, ready = [], []
+    with ThreadPoolExecutor(1) as starting:  # the hub answers when the server runs
+        started = starting.submit(admin.api, "POST", "/users/admin/server", json={"user_options": {"profile": "small"}})
+        eventually(lambda: admin.server().get("pending"), what="the start")
+        with admin.http.stream("GET", "/hub/api/users/admin/server/progress") as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    arrived.append(json.loads(line.removeprefix("data:")))
+                    ready.append(bool(admin.server().get("ready")))
+        assert started.result().status_code < 300
+    assert arrived[-1]["ready"] is True, arrived
+    assert len(arrived) > 1
+    assert ready[0] is False, "the first event came only when the server was ready"
+    admin.stop_server()
 
 
 def test_a_server_starts_and_survives_hub_proxy_and_launcher(workbench: RunningWorkbench, admin: Browser) -> None:

@@ -107,6 +107,28 @@ describe('the API', () => {
     await vi.waitFor(() => expect(runs).toHaveBeenCalledTimes(2)); // once for everything at the start
     live.dispose();
   });
+
+  it('says whether changes flow, and gathers those of a moment', async () => {
+    let stream: ReadableStreamDefaultController<Uint8Array> | undefined;
+    const services = new Services({});
+    services.request = async () => new Response(new ReadableStream({ start: controller => void (stream = controller) }));
+    const live = new Live(new Api(services), page as unknown as Document);
+    const runs = vi.fn();
+    live.watch(['run'], runs);
+    expect(live.flows).toBe(false);
+    const send = (text: string): void => stream!.enqueue(new TextEncoder().encode(text));
+    await vi.waitFor(() => expect(runs).toHaveBeenCalledTimes(1));
+    send(': ready\nid: 1\nevent: ready\ndata: {}\n\n');
+    await vi.waitFor(() => expect(live.flows).toBe(true));
+    for (let id = 2; id < 40; id++) {
+      send(`id: ${id}\ndata: {"topic":"run"}\n\n`);
+    }
+    await vi.waitFor(() => expect(runs).toHaveBeenCalledTimes(2));
+    stream!.close();
+    await vi.waitFor(() => expect(live.flows).toBe(false));
+    expect(runs).toHaveBeenCalledTimes(2);
+    live.dispose();
+  });
 });
 
 describe('Data', () => {

@@ -95,12 +95,18 @@ def problem(error: BaseException | None, status: int) -> dict[str, Any]:
 class DoorHandler(LabwrightHandler):
     """`{base_url}labwright/{core,data,mlflow}/<path>` and the dashboards of clusters."""
 
+    _task: asyncio.Task[None] | None = None
+
     async def prepare(self) -> None:  # type: ignore[override]
         self._body: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
-        self._task: asyncio.Task[None] | None = None
         await super().prepare()
         # The body is read after this returns, so forwarding starts here and takes the body as it comes.
         self._task = asyncio.create_task(self.execute(self.forward()))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if self._task is None:  # refused with the body unread, after which tornado closes the connection
+            self.set_header("Connection", "close")
+        super().write_error(status_code, **kwargs)
 
     async def data_received(self, chunk: bytes) -> None:
         assert self._task is not None

@@ -1,27 +1,33 @@
-"""The proxy's process: configurable-http-proxy in Python, with its token from a file (docs/decisions/0010)."""
+"""The proxy's process: the routes of configurable-http-proxy, and our own forwarding (docs/decisions/0010)."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import logging
 
-from labwright.hub.settings import from_environment
+from tornado.httpserver import HTTPServer
+
+from labwright.hub.settings import Settings, from_environment
+
+
+async def serve(settings: Settings) -> None:
+    from configurable_http_proxy.configproxy import PythonProxy
+
+    from labwright.hub.forwarding import ANY_SIZE, PIECE_BYTES, Forwarder
+
+    hub = f"http://127.0.0.1:{settings.hub_port}"
+    token = (settings.hub_folder / "proxy.token").read_text().strip()  # a file: it shows in no environment
+    # Until the hub has given its routes everything is the hub's.
+    routes = PythonProxy({"default_target": hub, "auth_token": token, "log": logging.getLogger("labwright.proxy")})
+    public = HTTPServer(Forwarder(routes, f"{hub}/hub/error"), max_body_size=ANY_SIZE, chunk_size=PIECE_BYTES)
+    public.listen(settings.port, "127.0.0.1")
+    HTTPServer(routes.api_app).listen(settings.proxy_api_port, "127.0.0.1")
+    await asyncio.Event().wait()
 
 
 def main() -> None:
-    from configurable_http_proxy.cli import main as run
-
-    settings = from_environment()
-    # Set inside the process: it does not show in /proc/<pid>/environ.
-    os.environ["CONFIGPROXY_AUTH_TOKEN"] = (settings.hub_folder / "proxy.token").read_text().strip()
-    hub = f"http://127.0.0.1:{settings.hub_port}"
-    run(
-        [
-            *("--ip", "127.0.0.1", "--port", str(settings.port)),
-            *("--api-ip", "127.0.0.1", "--api-port", str(settings.proxy_api_port)),
-            # Until the hub has given its routes, and for pages of parts that are away.
-            *("--default-target", hub, "--error-target", f"{hub}/hub/error", "--log-level", "warning"),
-        ]
-    )
+    logging.getLogger("labwright").setLevel(logging.WARNING)  # configurable_http_proxy sets the format
+    asyncio.run(serve(from_environment()))
 
 
 if __name__ == "__main__":

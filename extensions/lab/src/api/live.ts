@@ -6,6 +6,8 @@ import type { Event as Change } from './models';
 
 const RETRY_MS = 2_000;
 const SLOWEST_RETRY_MS = 30_000;
+/** Changes of so long are told of together: each costs its listeners a request, and a quick run has many a second. */
+const GATHER_MS = 100;
 
 /** What may have changed: one topic, or everything (after a gap, or while the stream cannot be had). */
 export type Topic = Change['topic'] | 'everything';
@@ -22,6 +24,9 @@ export class Live implements IDisposable {
   private _after: string | undefined;
   private _pause = RETRY_MS;
   private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _flows = false;
+  private readonly _gathered = new Set<Topic>();
+  private _telling: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly _api: Api,
@@ -32,6 +37,11 @@ export class Live implements IDisposable {
 
   get changed(): ISignal<this, Topic> {
     return this._changed;
+  }
+
+  /** Whether changes come by themselves now, so that nobody has to look. */
+  get flows(): boolean {
+    return this._flows;
   }
 
   get isDisposed(): boolean {
@@ -67,6 +77,7 @@ export class Live implements IDisposable {
   dispose(): void {
     this._abort.abort();
     this.close();
+    clearTimeout(this._telling);
     Signal.clearData(this);
   }
 
@@ -83,6 +94,7 @@ export class Live implements IDisposable {
   private close(): void {
     this._stream?.abort();
     this._stream = undefined;
+    this._flows = false;
     clearTimeout(this._timer);
     this._timer = undefined;
   }
@@ -94,7 +106,7 @@ export class Live implements IDisposable {
       this._pause = RETRY_MS;
       if (this._after === undefined) {
         // What happened between the first listing and the stream is in no event.
-        this._changed.emit('everything');
+        this.tell('everything');
       }
       await this.read(response, stream.signal);
     } catch {
@@ -104,9 +116,10 @@ export class Live implements IDisposable {
       return;
     }
     this._stream = undefined;
+    this._flows = false;
     this._timer = setTimeout(() => {
       this._timer = undefined;
-      this._changed.emit('everything');
+      this.tell('everything');
       this.adjust();
     }, this._pause);
     this._pause = Math.min(this._pause * 2, SLOWEST_RETRY_MS);
@@ -125,16 +138,25 @@ export class Live implements IDisposable {
       }
       const messages = (buffer + value.replace(/\r/g, '')).split('\n\n');
       buffer = messages.pop() ?? '';
-      const topics = new Set<Topic>();
       for (const message of messages) {
+        this._flows = !signal.aborted;
         const { id, topic } = parseMessage(message);
         this._after = id ?? this._after;
         if (topic !== undefined) {
-          topics.add(topic);
+          this.tell(topic);
         }
       }
-      topics.forEach(topic => this._changed.emit(topic));
     }
+  }
+
+  private tell(topic: Topic): void {
+    this._gathered.add(topic);
+    this._telling ??= setTimeout(() => {
+      this._telling = undefined;
+      const topics = [...this._gathered];
+      this._gathered.clear();
+      topics.forEach(each => this._changed.emit(each));
+    }, GATHER_MS);
   }
 }
 

@@ -38,18 +38,21 @@ export interface JobsState {
 const ACTIVE_MS = 1_500;
 const REFRESH_MS = 30_000;
 
-/** Jobs and their runs; live by events, and by a poll as long as something runs. */
+/** How soon to look again at what runs: seldom while changes are told of. */
+const lookAgain = (live: Live): number => (live.flows ? REFRESH_MS : ACTIVE_MS);
+
+/** Jobs and their runs; live by events, and by a poll as long as something runs and no events come. */
 export class JobsModel extends Store<JobsState> {
   private readonly _watch: IDisposable;
   private _timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly _api: Api,
-    live: Live,
+    private readonly _live: Live,
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
     super({ jobs: LOADING, runs: {}, open: new Set(), search: '', problem: undefined, currency: null });
-    this._watch = live.watch(['job', 'run'], () => void this.refresh());
+    this._watch = _live.watch(['job', 'run'], () => void this.refresh());
   }
 
   override dispose(): void {
@@ -118,7 +121,7 @@ export class JobsModel extends Store<JobsState> {
     clearTimeout(this._timer);
     if (!this.isDisposed) {
       const active = (this.state.jobs.value ?? []).some(job => job.last_run && !isFinal(job.last_run));
-      const pause = active ? ACTIVE_MS : REFRESH_MS;
+      const pause = active ? lookAgain(this._live) : REFRESH_MS;
       this._timer = setTimeout(() => (this._hidden() ? this.plan() : void this.refresh()), pause);
     }
   }
@@ -139,12 +142,12 @@ export class RunModel extends Store<RunState> {
 
   constructor(
     private readonly _api: Api,
-    live: Live,
+    private readonly _live: Live,
     readonly id: string,
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
     super({ run: LOADING, notebook: LOADING, log: LOADING, tab: 'output', problem: undefined });
-    this._watch = live.watch(['run'], () => void this.refresh());
+    this._watch = _live.watch(['run'], () => void this.refresh());
   }
 
   override dispose(): void {
@@ -159,7 +162,7 @@ export class RunModel extends Store<RunState> {
     await this.loadTab();
     clearTimeout(this._timer);
     if (!this.isDisposed && run.value && !isFinal(run.value)) {
-      this._timer = setTimeout(() => void this.look(), ACTIVE_MS);
+      this._timer = setTimeout(() => void this.look(), lookAgain(this._live));
     }
   }
 
@@ -179,7 +182,7 @@ export class RunModel extends Store<RunState> {
 
   private async look(): Promise<void> {
     if (this._hidden()) {
-      this._timer = setTimeout(() => void this.look(), ACTIVE_MS);
+      this._timer = setTimeout(() => void this.look(), lookAgain(this._live));
     } else {
       await this.refresh();
     }
