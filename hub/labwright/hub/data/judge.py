@@ -17,6 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError, TokenError
 
 from labwright.api.errors import AccessDenied, BadQuery
+from labwright.hub.data.calls import called_functions
 
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", "system", "temp", "pg_temp"})
 # Statement types, and parts that would turn a SELECT into something else.
@@ -191,24 +192,18 @@ def _word(node: exp.Expr) -> str:
 
 
 def _check_functions(tree: exp.Expr, rules: Rules) -> None:
-    for node in tree.find_all(exp.Anonymous, exp.AnonymousAggFunc, exp.Dot, exp.Table):
-        if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Func):
-            if node.this.name.lower() != "pg_catalog":
-                raise BadQuery(f"The function {node.sql(dialect=rules.dialect)[:60]} is not known here.")
-        elif isinstance(node, exp.Table):
+    for node in tree.find_all(exp.Dot, exp.Table):
+        if isinstance(node, exp.Table):
             _check_table_function(node, rules)
-        elif isinstance(node, (exp.Anonymous, exp.AnonymousAggFunc)):
-            name = str(node.name).lower()
-            if name not in rules.functions and not _is_table_function(node, name, rules):
-                raise BadQuery(
-                    f"The function {name} may not be used here: it is unknown, or it reaches beyond its arguments.",
-                    remedy="Ask your admin when you need it.",
-                    function=name,
-                )
-
-
-def _is_table_function(node: exp.Expr, name: str, rules: Rules) -> bool:
-    return name in TABLE_FUNCTIONS.get(rules.dialect, frozenset())
+        elif isinstance(node.expression, exp.Func) and node.this.name.lower() != "pg_catalog":
+            raise BadQuery(f"The function {node.sql(dialect=rules.dialect)[:60]} is not known here.")
+    known = rules.functions | TABLE_FUNCTIONS.get(rules.dialect, frozenset())
+    for name in sorted(called_functions(tree, rules.dialect) - known):
+        raise BadQuery(
+            f"The function {name} may not be used here: it is unknown, or it reaches beyond its arguments.",
+            remedy="Ask your admin when you need it.",
+            function=name,
+        )
 
 
 def _check_table_function(table: exp.Table, rules: Rules) -> None:
