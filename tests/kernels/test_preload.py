@@ -107,6 +107,36 @@ def test_native_threads_are_seen_that_threading_does_not_know():
     assert "jemalloc_bg_thd" in done.stdout
 
 
+# -- first uses ----------------------------------------------------------------------------------------
+
+FIRST_USES_SEEN = (
+    "import sys\nbefore = set(sys.modules)\nimport pandas as pd\nfrom sklearn.linear_model import Ridge\n"
+    "frame = pd.DataFrame({'a': [1.0, 2.0], 'b': [2.0, 3.0]})\nRidge().fit(frame[['a']], frame.b)\n"
+    "import mlflow\nfrom mlflow.tracking.context.registry import resolve_tags\nresolve_tags()\n"
+    "print(sorted(set(sys.modules) - before))"
+)
+
+
+def test_a_first_fit_and_a_first_tracked_run_import_nothing_more(make_run, fork_server_engine):
+    assert printed(make_run, fork_server_engine, FIRST_USES_SEEN, timeout_seconds=120) == "[]"
+
+
+def test_what_first_uses_set_in_the_environment_does_not_reach_a_kernel(make_run, fork_server_engine):
+    source = "import mlflow, os, sklearn\nprint('MLFLOW_HTTP_REQUEST_MAX_RETRIES' in os.environ)"
+    assert printed(make_run, fork_server_engine, source) == "False"
+
+
+def test_first_uses_that_leave_a_thread_are_not_done_in_the_parent():
+    code = (
+        "from labwright.kernels import rehearsal\nfrom labwright.kernels.firstuses import FirstUse, perform\n"
+        "source = 'import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()'\n"
+        "use = FirstUse(source, frozenset(), True)\n"
+        "print(rehearsal.lesson_of(None, lambda app: perform(use)).danger)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "thread" in done.stdout
+
+
 # -- standing where a fresh process stands -----------------------------------------------------------
 
 IDENTITY = {

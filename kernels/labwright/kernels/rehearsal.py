@@ -14,10 +14,13 @@ import os
 import select
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
+from labwright.kernels.firstuses import first_uses, perform
+from labwright.kernels.preload import dangers
 from labwright.kernels.warm import IN_MEMORY_HISTORY, WarmKernelApp
 
 CELLS = (
@@ -34,16 +37,35 @@ PATIENCE_SECONDS = 30.0
 Practice = Callable[[WarmKernelApp], None]
 
 
-def rehearse(app: WarmKernelApp) -> None:
+@dataclass(frozen=True)
+class Lesson:
+    """What a practice run has shown: the modules it imported, and why it must not be done in the parent, if so."""
+
+    names: list[str]
+    danger: str | None
+
+
+def rehearse(app: WarmKernelApp, modules: Sequence[str] = ()) -> None:
     """Import what practice runs needed. A practice run that fails costs nothing but the saving."""
     for practise in (practise_in_notebook, practise_over_zmq):
-        for name in names_needed(app, practise):
+        learn(app, practise)
+    for use in first_uses(modules):
+        lesson = learn(app, lambda app, use=use: perform(use))  # type: ignore[misc]
+        if use.only_computes and lesson.danger is None:
             with contextlib.suppress(Exception):
-                importlib.import_module(name)
+                perform(use)
 
 
-def names_needed(app: WarmKernelApp, practise: Practice) -> list[str]:
-    """Which modules a fork imports that does `practise`."""
+def learn(app: WarmKernelApp, practise: Practice) -> Lesson:
+    lesson = lesson_of(app, practise)
+    for name in lesson.names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    return lesson
+
+
+def lesson_of(app: WarmKernelApp, practise: Practice) -> Lesson:
+    """Which modules a fork imports that does `practise`, and whether it is fit for forking afterwards."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -53,15 +75,15 @@ def names_needed(app: WarmKernelApp, practise: Practice) -> list[str]:
             practise(app)
             names = [name for name in sys.modules if name not in known and not name.startswith("labwright")]
             with os.fdopen(writer, "w") as file:
-                json.dump(names, file)
+                json.dump([names, dangers()], file)
         finally:
             os._exit(0)
     os.close(writer)
-    names = read_names(reader)
+    lesson = read_lesson(reader)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 9)
     os.waitpid(pid, 0)
-    return names
+    return lesson
 
 
 def practise_in_notebook(app: WarmKernelApp) -> None:
@@ -97,7 +119,7 @@ def request(number: int, code: str) -> Message:
     return {"op": "execute_request", "id": f"rehearsal-{number}", "session": "rehearsal", "content": content}
 
 
-def read_names(reader: int) -> list[str]:
+def read_lesson(reader: int) -> Lesson:
     text = b""
     with os.fdopen(reader, "rb") as file:
         while select.select([file], [], [], PATIENCE_SECONDS)[0]:
@@ -106,6 +128,5 @@ def read_names(reader: int) -> list[str]:
                 break
             text += piece
     with contextlib.suppress(ValueError):
-        names: list[str] = json.loads(text)
-        return names
-    return []
+        return Lesson(*json.loads(text))
+    return Lesson([], "it did not get to its end")

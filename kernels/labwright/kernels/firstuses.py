@@ -1,0 +1,94 @@
+"""What notebooks do first with a library, so that a parent can have behind it what only the first use costs.
+
+Libraries import much of themselves when they are first called (MLflow its git client, scikit-learn the bridge to
+pandas), and keep what they look up then (which plugins are installed). Each snippet is run in a fork first
+(`rehearsal`): the parent imports what that imported. Those that only compute are then run by the parent itself.
+None may read a run's folder, environment or network, and none may leave a thread or a socket behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FirstUse:
+    """`needs` are the top-level modules that a preload set must have for it."""
+
+    source: str
+    needs: frozenset[str]
+    only_computes: bool
+
+
+FIRST_USES: Mapping[str, FirstUse] = {
+    "frames": FirstUse(
+        """
+import io
+import pandas as pd
+frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"]})
+frame.describe(), frame._repr_html_(), repr(frame), frame.groupby("b").a.mean(), frame.merge(frame, on="b")
+pd.read_csv(io.StringIO("day,n\\n2026-01-01,1\\n"), parse_dates=["day"]).set_index("day").n.resample("D").sum()
+""",
+        frozenset({"pandas"}),
+        True,
+    ),
+    "models": FirstUse(
+        """
+import pandas as pd
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+frame = pd.DataFrame(load_diabetes(as_frame=True).frame)
+kept, held = train_test_split(frame, random_state=0)
+model = make_pipeline(StandardScaler(), Ridge()).fit(kept.drop(columns="target"), kept.target)
+model.score(held.drop(columns="target"), held.target), model._repr_html_()
+LinearRegression().fit(kept[["age", "bmi"]], kept.target).predict(held[["age", "bmi"]])
+X, y = load_iris(return_X_y=True)
+accuracy_score(y, LogisticRegression(max_iter=500).fit(X, y).predict(X))
+""",
+        frozenset({"pandas", "sklearn"}),
+        True,
+    ),
+    "figures": FirstUse(
+        """
+import io
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots()
+axes.plot([1, 2, 3])
+figure.savefig(io.BytesIO(), format="png")
+plt.close(figure)
+""",
+        frozenset({"matplotlib"}),
+        False,
+    ),
+    # Port 9 answers nobody: everything up to the connection is what a run with a server does as well.
+    "tracking": FirstUse(
+        """
+import os
+os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+import mlflow
+from mlflow.tracking.context.registry import resolve_tags
+resolve_tags()
+try:
+    mlflow.set_experiment("first use")
+except Exception:
+    pass
+""",
+        frozenset({"mlflow"}),
+        False,
+    ),
+}
+
+
+def first_uses(modules: Iterable[str]) -> list[FirstUse]:
+    """Those that fit a preload set."""
+    loaded = {module.partition(".")[0] for module in modules}
+    return [use for use in FIRST_USES.values() if use.needs <= loaded]
+
+
+def perform(use: FirstUse) -> None:
+    exec(compile(use.source, "<first use>", "exec"), {"__name__": "__first_use__"})  # noqa: S102 - our own text
