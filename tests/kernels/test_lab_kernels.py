@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from queue import Empty
 
 import pytest
@@ -103,6 +104,21 @@ def test_a_restart_gives_a_fresh_kernel_on_the_same_sockets(manager, client):
     client.wait_for_ready(timeout=60)
     assert manager.provisioner.pid != before
     assert run(client, "kept")[1]["ename"] == "NameError"
+
+
+def test_a_kernel_listens_before_its_start_is_told(manager):
+    """A client that connects to a Unix socket too early waits 0.1 s, and Jupyter Server then 0.5 s more."""
+    assert all(Path(f"{manager.ip}-{port}").exists() for port in manager.ports)
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_polite_shutdown_needs_no_killing(attempt, manager, client):
+    """ipykernel may stop the thread that sends output while the shutdown request waits for it, for 10 s."""
+    run(client, "1 + 1")
+    handle = manager.provisioner.handle
+    client.shutdown()
+    assert handle.ended.wait(2)
+    assert handle.exit.status == 0
 
 
 def test_a_polite_shutdown_runs_what_is_registered_at_exit(manager, client, tmp_path):

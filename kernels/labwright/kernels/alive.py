@@ -20,6 +20,8 @@ from labwright.kernels.channel import Channel, Message
 from labwright.kernels.sessions import has_children
 from labwright.kernels.warm import WarmKernelApp
 
+CONTROL_SECONDS = 5.0
+
 
 class NotebookKernel:
     """Answers an engine's requests one by one, in the kernel's own event loop."""
@@ -93,11 +95,24 @@ def run_notebook(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
 
 
 def run_over_zmq(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
-    for number, fd in enumerate(fds, start=1):
+    output, errors, listening = fds
+    for number, fd in ((1, output), (2, errors)):
         os.dup2(fd, number)
         os.close(fd)
-    app.come_alive_over_zmq(request["argv"])
+    app.come_alive_over_zmq(request["argv"], on_listening=lambda: os.close(listening))
     app.start()
+    settle_control(app)
+
+
+def settle_control(app: WarmKernelApp) -> None:
+    """Let the control channel finish the request that ended the kernel.
+
+    It flushes the streams at its end and waits 10 s for the thread that sends them, which ipykernel stops first.
+    """
+    thread = app.control_thread
+    if thread is not None and thread.is_alive():
+        thread.stop()
+        thread.join(CONTROL_SECONDS)
 
 
 MODES = {"notebook": run_notebook, "zmq": run_over_zmq}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ from labwright.kernels.warm import IN_MEMORY_HISTORY
 
 # A Unix socket's path has at most 107 characters, and the port is still to be added.
 LONGEST_SOCKET_PREFIX = 104
+# It listens within 30 ms; one that does not may still come, as an ordinary kernel would.
+LISTENING_SECONDS = 10.0
 servers: dict[str, ForkServer] = {}
 
 
@@ -102,10 +105,22 @@ class ForkServerProvisioner(LocalProvisioner):
         return self.connection_info
 
     def spawn(self, cwd: Path, env: dict[str, str], argv: list[str]) -> Handle:
+        """A kernel that listens already: a client that connects sooner waits out ZeroMQ's reconnect interval."""
         fds = [standard_file(sys.__stdout__, 1), standard_file(sys.__stderr__, 2)]
         server = shared_server(self.directory)
-        handle = server.spawn("zmq", cwd, env, fds, frozenset(self.imports), argv=argv)
-        handle.wait_started(self.start_seconds)
+        listening, told = os.pipe()
+        try:
+            try:
+                handle = server.spawn("zmq", cwd, env, [*fds, told], frozenset(self.imports), argv=argv)
+            finally:
+                os.close(told)
+            handle.wait_started(self.start_seconds)
+            # It reads as ended when the kernel closes it, be it because it listens or because it is dead.
+            poller = select.poll()
+            poller.register(listening, 0)
+            poller.poll(LISTENING_SECONDS * 1000)
+        finally:
+            os.close(listening)
         return handle
 
     # -- watching and ending --------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,7 @@ class WarmKernelApp(IPKernelApp):
         OutputPump(list(self.streams), lock).start()
         self.finish()
 
-    def come_alive_over_zmq(self, argv: list[str]) -> None:
+    def come_alive_over_zmq(self, argv: list[str], on_listening: Callable[[], None] = lambda: None) -> None:
         """Finish as a kernel that clients reach over ZeroMQ, as its connection file says."""
         self.start_over()
         sys.argv = [sys.argv[0], *argv]
@@ -244,6 +244,7 @@ class WarmKernelApp(IPKernelApp):
         self.init_connection_file()
         self.init_sockets()
         self.init_heartbeat()
+        on_listening()
         self.write_connection_file()
         self.log_connection_info()
         self.init_io()
