@@ -328,3 +328,17 @@ def test_paths_keep_their_coding() -> None:
     assert safe_path("connections/ware%20house/tables") == "connections/ware%20house/tables"
     assert moved("http://h:1/services/core/x", "http://h:1/services/core", "/services/core", "/o") == "/o/x"
     assert moved("//evil.example/x", "http://h:1/services/core", "/services/core", "/o") is None
+
+
+async def test_lab_hears_of_export_formats_and_of_no_build(server: Server) -> None:
+    from nbconvert.exporters import get_export_names, get_exporter
+
+    async with server.client() as client:
+        answers = await asyncio.gather(*(client.get("/api/nbconvert", timeout=DEADLINE) for _ in range(3)))
+    wanted = {name: {"output_mimetype": get_exporter(name).output_mimetype} for name in get_export_names()}
+    assert [answer.json() for answer in answers] == [wanted] * 3
+    assert "html" in wanted
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as stranger:
+        assert (await stranger.get("/api/nbconvert")).status_code == 403
+    page = server.app.web_app.settings["page_config_data"]
+    assert (page["buildCheck"], page["buildAvailable"]) == (False, False)

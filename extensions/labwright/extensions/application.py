@@ -35,9 +35,16 @@ class LabwrightExtension(ExtensionApp):
             serverapp.session_manager_class = NotebookSessionManager
         super()._link_jupyter_server_extension(serverapp)
 
+    def initialize_settings(self) -> None:
+        # Lab would spend a second to find that it needs no build; nobody here can build it.
+        assert self.serverapp is not None
+        page = self.serverapp.web_app.settings.setdefault("page_config_data", {})
+        page.update({"buildCheck": False, "buildAvailable": False})
+
     def initialize_handlers(self) -> None:
         from labwright.extensions.activity import ActivityHandler
         from labwright.extensions.door import DoorHandler
+        from labwright.extensions.exporters import ExportersHandler
         from labwright.extensions.sockets import DashboardSocket
         from labwright.extensions.status import StatusHandler
         from labwright.extensions.welcome import WelcomeHandler
@@ -45,6 +52,7 @@ class LabwrightExtension(ExtensionApp):
         own = {"extension": self}
         self.handlers.extend(
             [
+                (r"/api/nbconvert", ExportersHandler),
                 (r"/labwright/status", StatusHandler, own),
                 (r"/labwright/activity", ActivityHandler, own),
                 (r"/labwright/welcome", WelcomeHandler, own),

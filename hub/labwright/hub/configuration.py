@@ -160,7 +160,7 @@ def _spawner(c: Any, settings: Settings, workbench: WatchedWorkbench) -> None:
     c.LabwrightSpawner.settings = settings
     c.LabwrightSpawner.workbench = workbench
     c.Spawner.server_token_scopes = list(SERVER_SCOPES)
-    c.Spawner.cmd = [str(settings.python("user").with_name("jupyterhub-singleuser"))]
+    c.Spawner.cmd = [str(settings.python("user")), "-m", "labwright.extensions.singleuser"]
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
     c.Spawner.http_timeout = 60
