@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
 import threading
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -25,12 +27,34 @@ def test_labwright_up_imports_no_hub_and_no_database() -> None:
     assert imported_by("labwright.hub.commands.up", "jupyterhub", "sqlalchemy", "fastapi", "alembic", "aiohttp") == []
 
 
+def test_the_list_of_verbs_imports_none_of_them() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from labwright.api.commands import main;"
+        "print(CliRunner().invoke(main, ['--help']).output);"
+        "print('imported', *[name for name in ('pydantic', 'httpx', 'psutil') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    help_text, _, imported = done.stdout.partition("imported")
+    assert imported.split() == []
+    for verb in entry_points(group="labwright.commands"):
+        said = (verb.load().help or "").split("\n")[0].split(".")[0][:30].strip()
+        assert re.search(rf"^  {verb.name} +{re.escape(said)}", help_text, re.MULTILINE), (verb.name, help_text)
+
+
 def test_the_data_service_starts_without_arrow_or_a_parser() -> None:
     assert imported_by("labwright.hub.data.app", "pyarrow", "numpy", "sqlglot", "psycopg", "alembic") == []
 
 
 def test_the_warehouse_serves_without_arrow() -> None:
     assert imported_by("labwright.hub.data.warehouse", "pyarrow", "numpy", "psycopg") == []
+
+
+def test_a_persons_server_starts_without_the_hubs_database() -> None:
+    found = imported_by(
+        "labwright.extensions.singleuser as ours; ours.prepare(); import jupyterhub.singleuser, jupyterlab.labapp",
+        *("alembic", "jupyterhub.handlers.base", "jupyterhub.spawner", "rfc3987_syntax", "nbconvert.exporters"),
+    )
+    assert found == []
 
 
 def test_a_current_schema_needs_no_alembic(tmp_path: Path) -> None:

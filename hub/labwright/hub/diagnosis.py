@@ -17,6 +17,9 @@ from labwright.hub.programs import exists, programs
 from labwright.hub.settings import SERVICES, Settings
 from labwright.spawner import cgroups, workbench
 
+# How long after the workbench's start a silent service counts as starting.
+STARTING_SECONDS = {"mlflow": 90.0, "*": 20.0}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -120,18 +123,24 @@ def check_permissions(settings: Settings) -> Iterator[Finding]:
 
 
 def check_programs(settings: Settings) -> Iterator[Finding]:
-    states = supervision.states(settings)
     for program in programs(settings):
         if not exists(program):
             yield Finding(program.name, "note", "not part of this version")
             continue
-        log = settings.logs / f"{program.name}.log"
         if supervision.is_healthy(settings, program.name):
             yield Finding(program.name, "good", "answers")
         else:
-            state = states.get(program.name, "unknown").lower()
-            late = "; it takes up to half a minute" if program.name == "mlflow" else ""
-            yield Finding(program.name, "bad", f"does not answer (supervisor: {state}){late}", f"See {log}")
+            yield silent(settings, program.name)
+
+
+def silent(settings: Settings, name: str) -> Finding:
+    """Of a service that does not answer: one that was started just now is given its time."""
+    log = settings.logs / f"{name}.log"
+    age, given = supervision.age(settings, name), STARTING_SECONDS.get(name, STARTING_SECONDS["*"])
+    if age is not None and age < given and supervision.supervisor_age(settings) < given:
+        return Finding(name, "note", f"starting, for {age:.0f} s; it takes up to {given:.0f} s", f"Meanwhile {log}")
+    state = supervision.states(settings).get(name, "unknown").lower()
+    return Finding(name, "bad", f"does not answer (supervisor: {state})", f"See {log}")
 
 
 def check_tokens(settings: Settings) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -30,6 +30,8 @@ from labwright.spawner.local import LocalLauncher
 
 NEEDED_BYTES = 500 << 20
 POLL_SECONDS = 0.05
+LOOK_SECONDS = 0.5
+BROKEN_AFTER = 3  # starts in a row of one service while `up` waits
 
 
 class CannotStart(LabwrightError):
@@ -189,14 +191,61 @@ def start_supervisor(settings: Settings, *, foreground: bool = False) -> list[Pr
     return [program for program in wanted if program not in chosen]
 
 
-def wait_until(ready: Callable[[], bool], settings: Settings, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if supervisor_pid(settings) is None and time.monotonic() > deadline - seconds + 5:
-            raise Unavailable("The supervisor", remedy=f"See {settings.logs / 'supervisord.log'}.")
-        if time.monotonic() > deadline:
-            raise Unavailable(what, remedy=f"Run 'labwright doctor'; the logs are in {settings.logs}.")
-        time.sleep(POLL_SECONDS)
+class Start:
+    """A start as it goes: which services are ready, and which one ends again and again."""
+
+    def __init__(self, settings: Settings, wanted: Sequence[str], tell: Callable[[str], None]) -> None:
+        self.settings, self.wanted, self.tell = settings, wanted, tell
+        self.began = time.monotonic()
+        self.ready: set[str] = set()
+        self.pids: dict[str, set[int]] = {}
+        self.looked = 0.0
+
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        """Until the condition holds; raises with the service at fault and its log, as far as it is known."""
+        deadline = self.began + seconds
+        while not condition():
+            now = time.monotonic()
+            if now - self.looked > LOOK_SECONDS:
+                self.looked = now
+                self.look()
+            if supervisor_pid(self.settings) is None and now > self.began + 5:
+                raise Unavailable("The supervisor", remedy=f"See {self.settings.logs / 'supervisord.log'}.")
+            if now > deadline:
+                raise Unavailable(what, remedy=f"Run 'labwright doctor'; the logs are in {self.settings.logs}.")
+            time.sleep(POLL_SECONDS)
+
+    def wait_for_all(self, seconds: float) -> None:
+        """Until each service that is wanted answers."""
+        for name in self.wanted:
+            self.wait_for(lambda name=name: self.is_ready(name), f"The service '{name}'", seconds)  # type: ignore[misc]
+
+    def look(self) -> None:
+        for name, pid in pids(self.settings).items():
+            seen = self.pids.setdefault(name, set())
+            seen.add(pid)
+            if len(seen) >= BROKEN_AFTER and name in self.wanted and not is_healthy(self.settings, name):
+                raise broken(self.settings, name)
+        for name in self.wanted:
+            self.is_ready(name)
+
+    def is_ready(self, name: str) -> bool:
+        if name not in self.ready and is_healthy(self.settings, name):
+            self.ready.add(name)
+            self.tell(name)
+        return name in self.ready
+
+
+def broken(settings: Settings, name: str) -> CannotStart:
+    log = settings.logs / f"{name}.log"
+    with contextlib.suppress(OSError):
+        lines = [line for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+        if lines:
+            return CannotStart(
+                f"The service '{name}' ends whenever it is started. It last said: {lines[-1].strip()[:300]}",
+                remedy=f"See {log}. It is tried on until 'labwright down'.",
+            )
+    return CannotStart(f"The service '{name}' ends whenever it is started.", remedy=f"See {log}.")
 
 
 def answers(url: str) -> bool:
@@ -259,6 +308,18 @@ def states(settings: Settings) -> dict[str, str]:
 def pids(settings: Settings) -> dict[str, int]:
     """Program -> pid, of those that run."""
     return {item["name"]: item["pid"] for item in _process_infos(settings) if item["pid"]}
+
+
+def age(settings: Settings, program: str) -> float | None:
+    """Seconds since a program was started; None when it does not run."""
+    infos = (item for item in _process_infos(settings) if item["name"] == program and item["pid"])
+    return next((float(item["now"] - item["start"]) for item in infos), None)
+
+
+def supervisor_age(settings: Settings) -> float:
+    """Seconds since the workbench was started; 0 when it is not up."""
+    pid = supervisor_pid(settings)
+    return time.time() - psutil.Process(pid).create_time() if pid is not None else 0.0
 
 
 def _process_infos(settings: Settings) -> list[dict[str, Any]]:

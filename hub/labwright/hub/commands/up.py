@@ -35,6 +35,7 @@ def command(home: str | None, port: int | None, wait: bool, foreground: bool) ->
             click.echo(f"warning: {warning}", err=True)
         password = install(settings, tuple(declared.groups))
         remember_port(settings)
+        click.echo(f"Starting the workbench in {settings.home} …")
         if password:
             show_password(password)
         for program in programs(settings):
@@ -53,11 +54,15 @@ def show_password(password: str) -> None:
 
 
 def await_ready(settings: Settings, *, wait: bool) -> None:
+    """Until the login page is there, or with `wait` every service but MLflow; says what came up."""
+    wanted = [program.name for program in programs(settings) if program.name != "mlflow" and exists(program)]
+    began = time.monotonic()
+    start = supervision.Start(
+        settings, wanted, lambda name: click.echo(f"    {name:<10} ready after {time.monotonic() - began:.1f} s")
+    )
     login = f"{settings.public_url}/hub/login"
-    supervision.wait_until(lambda: supervision.answers(login), settings, DEADLINE_SECONDS, "The login page")
-    if not wait:
-        return
-    for program in programs(settings):
-        if program.name != "mlflow" and exists(program):
-            ready = lambda name=program.name: supervision.is_healthy(settings, name)  # noqa: E731
-            supervision.wait_until(ready, settings, DEADLINE_SECONDS, f"The service '{program.name}'")
+    start.wait_for(lambda: supervision.answers(login), "The login page", DEADLINE_SECONDS)
+    if wait:
+        start.wait_for_all(DEADLINE_SECONDS)
+    elif late := [name for name in (*wanted, "mlflow") if name not in start.ready]:
+        click.echo(f"    {', '.join(late)} follow within seconds; 'labwright doctor' tells")
