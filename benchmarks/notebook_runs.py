@@ -99,7 +99,9 @@ def sustain(pool: ProcessPoolExecutor, directory: str, minutes: float, workers: 
     """Ours alone, a little faster than a million a day, with the memory of all that belongs to it."""
     done, lost, memory, started = 0, 0, [], time.monotonic()
     while time.monotonic() - started < minutes * 60:
-        futures = [pool.submit(paced, directory, PACE / workers, 60.0) for _ in range(workers)]
+        # What is due by the end of this minute, with what earlier minutes left undone.
+        due = PACE * (time.monotonic() - started + 60) - done - lost
+        futures = [pool.submit(paced, directory, due / workers / 60, 60.0) for _ in range(workers)]
         answers = [future.result() for future in futures]
         done += sum(answer[0] for answer in answers)
         lost += sum(answer[1] for answer in answers)

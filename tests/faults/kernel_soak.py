@@ -30,7 +30,7 @@ from labwright.kernels.sessions import children_of, parse_stat
 NOTEBOOK = new_notebook(
     cells=[
         new_code_cell("number = 0", metadata={"tags": ["parameters"]}),
-        # A subprocess that would outlive the kernel, and shared memory that the kernel would leave.
+        # A subprocess that would outlive the kernel.
         new_code_cell("import subprocess\nchild = subprocess.Popen(['sleep', '300'])\nprint(number)"),
         new_code_cell("number * 2"),
     ],

@@ -193,11 +193,30 @@ def test_a_stale_commit_is_refused_and_a_repeated_one_is_not(alice: Client, work
 
 
 def test_a_run_that_vanishes_again_and_again_is_lost(alice: Client, workplace: Workplace) -> None:
-    run = start(alice, job_request("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"))
+    # A kernel's parent is a warm process of the fork server; this variable names the runner.
+    run = start(alice, job_request("import os, signal\nos.kill(int(os.environ['JPY_PARENT_PID']), signal.SIGKILL)"))
     done = ended(alice, run, 180)
     assert (done["state"], done["attempt"]) == ("lost", 3)
     assert "attempt 3" in done["reason"]
     assert workplace.ledger.live == {}
+
+
+DEATHS = {
+    "import os\nos.kill(os.getpid(), 11)": ("SIGSEGV", "update the package"),
+    "import os\nos._exit(3)": ("exit status 3", "os._exit"),
+    "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)": ("was lost", "Run it again"),
+}
+
+
+@pytest.mark.parametrize("source", DEATHS)
+def test_a_death_is_explained_in_the_run_with_its_remedy(source: str, alice: Client) -> None:
+    run = start(alice, job_request(source))
+    done = ended(alice, run)
+    assert done["state"] == "failed"
+    began, finished = (datetime.fromisoformat(done[which]) for which in ("started", "finished"))
+    assert finished - began < timedelta(seconds=10)
+    for part in DEATHS[source]:
+        assert part in done["reason"]
 
 
 def test_deleting_a_job_cancels_what_of_it_runs(alice: Client) -> None:

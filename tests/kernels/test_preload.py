@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labwright.kernels.client import ForkServer
+from labwright.kernels.client import ForkServer, default_directory
+from labwright.kernels.deaths import count_oom_kills, memory_cgroup
 from labwright.kernels.engine import ForkServerEngine
 from labwright.kernels.environment import identity, import_time_variables
 from labwright.kernels.preload import BASE, choose_set, imports_in, propose_set, shadowed
@@ -236,6 +237,66 @@ def test_too_much_output_is_cut_and_marked(make_run, fork_server_engine):
 def test_another_language_falls_back_and_says_so(make_run, fork_server_engine):
     outcome = make_run(fork_server_engine, "1", kernel_name="no-such-kernel")()
     assert outcome.log.startswith("Fell back to papermill's engine because there is no kernel named")
+
+
+def test_a_run_that_no_fork_server_takes_falls_back_and_says_so(make_run, tmp_path):
+    (tmp_path / "a-file").write_text("")
+    engine = ForkServerEngine(ForkServer(tmp_path / "a-file" / "server"))
+    run = make_run(engine, "print(6 * 7)")
+    outcome = run()
+    assert outcome.state == "succeeded"
+    assert run.text(0) == "42\n"
+    assert outcome.log.startswith("Fell back to papermill's engine because there is no fork server")
+
+
+def test_a_set_that_is_still_warming_up_keeps_nobody_waiting(make_run, tmp_path):
+    """The first kernel imports for itself what the next ones will find imported."""
+    server = ForkServer(tmp_path / "server", idle_seconds=30)
+    engine = ForkServerEngine(server)
+    source = "import sys\nloaded = 'sklearn' in sys.modules\nimport sklearn\nprint(loaded)"
+    run = make_run(engine, source)
+    try:
+        assert run().state == "succeeded"
+        assert run.text(0) == "False\n"
+        server.wait_warm(run.execution.env, frozenset({"sklearn"}))
+        assert run().state == "succeeded"
+        assert run.text(0) == "True\n"
+    finally:
+        server.stop()
+
+
+def test_mlflow_finds_the_door_in_a_fork_as_in_a_fresh_process(make_run, fork_server_engine):
+    run = make_run(fork_server_engine, "import mlflow, os, sklearn\nprint(os.environ['MLFLOW_TRACKING_AUTH'])")
+    run.execution.env["LABWRIGHT_CORE_URL"] = "http://127.0.0.1:9/services/core"
+    assert run().state == "succeeded"
+    assert run.text(0) == "labwright\n"
+
+
+def test_a_launch_is_found_by_its_mark_in_every_process_of_its_fork_server(tmp_path, monkeypatch, make_run):
+    elsewhere = default_directory()
+    monkeypatch.setenv("LABWRIGHT_LAUNCH", "launch-7")
+    assert default_directory() != elsewhere
+    server = ForkServer(tmp_path / "server", idle_seconds=30)
+    run = make_run(ForkServerEngine(server), "import os; print(open('/proc/self/environ').read())")
+    try:
+        assert run().state == "succeeded"
+        assert "LABWRIGHT_LAUNCH=launch-7" in run.text(0)
+    finally:
+        server.stop()
+
+
+def test_the_memory_group_is_found_in_a_container_too(tmp_path):
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted" / "memory.events").write_text("oom_kill 3\n")
+    process = tmp_path / "cgroup"
+    process.write_text("0::/kubepods/pod7/container9\n")
+    group = memory_cgroup(tmp_path / "mounted", process)
+    assert group == tmp_path / "mounted"
+    assert count_oom_kills(group) == 3
+    process.write_text("4:memory:/here\n0::/\n")
+    (tmp_path / "mounted" / "memory" / "here").mkdir(parents=True)
+    (tmp_path / "mounted" / "memory" / "here" / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 5\n")
+    assert count_oom_kills(memory_cgroup(tmp_path / "mounted", process)) == 5
 
 
 def test_the_server_may_be_reached_by_its_owner_only(fork_server):

@@ -19,6 +19,9 @@ HOME = "LABWRIGHT_HOME"
 RUNNER_TOKEN = "LABWRIGHT_RUNNER_TOKEN"  # noqa: S105 - a variable's name
 RUNNER_ID = "LABWRIGHT_RUNNER_ID"
 
+# Set by the launcher in whatever it starts, and kept by all that comes of it: so nothing of a launch outlives it.
+LAUNCH = "LABWRIGHT_LAUNCH"
+
 # For every process of a person: libraries that would report their use to their makers do not.
 NO_TELEMETRY = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -122,6 +122,13 @@ def read_local_matplotlibrc() -> None:
         matplotlib.rc_file("matplotlibrc")
 
 
+def tell_plugins() -> None:
+    """Labwright's own plugin of MLflow looks at the environment when MLflow is imported, which was before the fork."""
+    plugin: Any = sys.modules.get("labwright.magics.mlflow_plugin")
+    if plugin is not None:
+        plugin.switch_on()
+
+
 def start_anew(
     cwd: str,
     env: Mapping[str, str],
@@ -143,3 +150,4 @@ def start_anew(
     reseed()
     apply_limits(limits)
     read_local_matplotlibrc()
+    tell_plugins()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labwright.kernels.channel import Channel, Message, write_memory_file
-from labwright.kernels.environment import import_time_variables
+from labwright.kernels.environment import import_time_variables, launch_mark
 from labwright.kernels.errors import ForkServerError, ForkServerGone, SpawnRefused
 
 START_SECONDS = 30.0
@@ -126,6 +126,15 @@ class ForkServer:
         """Have a parent ready for notebooks that import these modules."""
         self.send({"op": "warm", "env": import_time_variables(env), "imports": sorted(imports)})
 
+    def wait_warm(self, env: Mapping[str, str], imports: frozenset[str], seconds: float = 60.0) -> None:
+        """As `warm`, and wait until every parent is ready; those that are not yet let kernels start from the base."""
+        self.warm(env, imports)
+        deadline = time.monotonic() + seconds
+        while not all(parent["ready"] for parent in self.status()["parents"]):
+            if time.monotonic() > deadline:
+                raise ForkServerGone(f"No parent was warm within {seconds:g} s; see {self.directory / 'log'}.")
+            time.sleep(0.05)
+
     def status(self, seconds: float = 5.0) -> Message:
         with self.replied:
             self.send({"op": "status"})
@@ -207,8 +216,12 @@ class ForkServer:
 
 
 def default_directory() -> Path:
-    """One folder per user and environment, that only the user can enter."""
-    environment = hashlib.sha256(f"{sys.prefix}\0{sys.executable}".encode()).hexdigest()[:12]
+    """One folder per user and environment, that only the user can enter.
+
+    And per launch: what a launch may use and when it ends holds for its fork server too.
+    """
+    which = "\0".join([sys.prefix, sys.executable, *launch_mark().values()])
+    environment = hashlib.sha256(which.encode()).hexdigest()[:12]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     base = Path(runtime) / "labwright" if runtime else Path(f"/tmp/labwright-{os.geteuid()}")  # noqa: S108
     return base / f"kernels-{environment}"
@@ -217,7 +230,10 @@ def default_directory() -> Path:
 def make_private(directory: Path) -> None:
     """Make `directory`, or make sure that it is ours alone: another user may have been first in /tmp."""
     for folder in (directory.parent, directory):
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ForkServerError(f"{folder} cannot be made: {error.strerror}; set XDG_RUNTIME_DIR.") from error
         status = folder.lstat()
         if status.st_uid != os.geteuid():
             raise ForkServerError(f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.")
@@ -267,7 +283,7 @@ def start(directory: Path, idle_seconds: float) -> int:
             "--idle-seconds",
             str(idle_seconds),
         ],
-        import_time_variables(os.environ),
+        {**import_time_variables(os.environ), **launch_mark()},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),

@@ -51,28 +51,31 @@ def explain_signal(number: int, peak_memory_bytes: int | None) -> str:
     return f"The kernel crashed with {name}. {remedy}".strip()
 
 
-def memory_cgroup() -> Path | None:
-    """The memory control group of this process, in version 1 or 2."""
+CGROUPS = Path("/sys/fs/cgroup")
+KILL_COUNTS = ("memory.events", "memory.oom_control")
+
+
+def memory_cgroup(mounted: Path = CGROUPS, process: Path = Path("/proc/self/cgroup")) -> Path | None:
+    """The memory control group of this process, in version 1 or 2; in a container, that of the container.
+
+    A container often sees its group at the mount itself, while /proc names a path of the machine that is not there.
+    """
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = process.read_text().splitlines()
     except OSError:
         return None
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            return Path("/sys/fs/cgroup/memory") / path.lstrip("/")
-    for line in lines:
-        number, _, path = line.split(":", 2)
-        if number == "0":
-            return Path("/sys/fs/cgroup") / path.lstrip("/")
-    return None
+    entries = [line.split(":", 2) for line in lines]
+    old = [mounted / "memory" / path.lstrip("/") for _, kinds, path in entries if "memory" in kinds.split(",")]
+    new = [mounted / path.lstrip("/") for number, _, path in entries if number == "0"]
+    folders = [*old, *new, mounted / "memory", mounted]
+    return next((folder for folder in folders if any((folder / name).exists() for name in KILL_COUNTS)), None)
 
 
 def count_oom_kills(group: Path | None) -> int:
     """How many processes the kernel has killed in this group for want of memory."""
     if group is None:
         return 0
-    for name in ("memory.events", "memory.oom_control"):
+    for name in KILL_COUNTS:
         try:
             lines = (group / name).read_text().splitlines()
         except OSError:

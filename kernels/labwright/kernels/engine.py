@@ -54,8 +54,7 @@ class ForkServerEngine:
     ) -> Outcome:
         reason = unsuitable(execution.notebook, execution.kernel_name)
         if reason is not None:
-            outcome = OrdinaryEngine().execute(execution, on_cell=on_cell, cancelled=cancelled)
-            return replace(outcome, log=f"Fell back to papermill's engine because {reason}.\n{outcome.log}")
+            return fall_back(reason, execution, on_cell, cancelled)
         notebook = prepare(execution)
         record = Record(notebook, execution.output_path, on_cell)
         record.notebook_start()
@@ -65,10 +64,19 @@ class ForkServerEngine:
         finally:
             record.notebook_complete()
             run.end()
+        if run.unstarted is not None and not cancelled.is_set():
+            return fall_back(f"there is no fork server ({run.unstarted})", execution, on_cell, cancelled)
         error = find_error(notebook)
         if error is not None:
             mark_error(notebook, execution.output_path)
         return run.outcome(error)
+
+
+def fall_back(
+    reason: str, execution: Execution, on_cell: Callable[[CellProgress], None], cancelled: threading.Event
+) -> Outcome:
+    outcome = OrdinaryEngine().execute(execution, on_cell=on_cell, cancelled=cancelled)
+    return replace(outcome, log=f"Fell back to papermill's engine because {reason}.\n{outcome.log}")
 
 
 class Run:
@@ -93,9 +101,13 @@ class Run:
         self.kill_at: float | None = None
         self.stopped_for: str | None = None
         self.problem: str | None = None
+        # Why it got no kernel: none of its cells has run, and it may still run elsewhere.
+        self.unstarted: str | None = None
         self.died = False
         self.finished = False
         self.goodbye: Exit | None = None
+        self.handle: Handle | None = None
+        self.channel: Channel | None = None
         self.cell_timeout: float | None = None
         self.interrupt_late_cells = False
         self.cell_deadline: float | None = None
@@ -107,14 +119,16 @@ class Run:
         """As papermill's execution_timeout: a late cell ends the run, or is interrupted if `interrupt`."""
         self.cell_timeout = seconds
         self.interrupt_late_cells = interrupt
-        self.handle: Handle | None = None
-        self.channel: Channel | None = None
 
     # -- from start to end ----------------------------------------------------------------------------
 
     def execute(self) -> None:
         try:
             language_info = self.start()
+        except ForkServerError as error:
+            self.problem = self.unstarted = str(error)
+            return
+        try:
             if language_info is not None and self.run_cells():
                 self.outputs.finish(language_info)
                 self.talk({"op": "finish"})

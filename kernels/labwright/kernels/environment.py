@@ -16,6 +16,8 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from labwright.api import names
+
 IMPORT_TIME_NAMES = frozenset(
     [
         "PATH",
@@ -70,6 +72,11 @@ IMPORT_TIME_PREFIXES = [
     "NUMBA_",
 ]
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_)KEY(?:$|_)|COOKIE", re.IGNORECASE)
+
+
+def launch_mark() -> dict[str, str]:
+    """What the launcher finds every process of a launch by; kernels get it in no other way than by being forks."""
+    return {names.LAUNCH: os.environ[names.LAUNCH]} if names.LAUNCH in os.environ else {}
 
 
 def import_time_variables(env: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
-from labwright.kernels.environment import fingerprint, identity, import_time_variables, watched_paths
+from labwright.kernels.environment import fingerprint, identity, import_time_variables, launch_mark, watched_paths
 from labwright.kernels.errors import SpawnRefused
 from labwright.kernels.preload import BASE, choose_set, read_sets, shadowed, top_level
 
@@ -109,6 +109,9 @@ class Nursery:
     def parent_for(self, env: Mapping[str, str], imports: frozenset[str], cwd: str) -> Parent:
         """A parent whose forks are what a fresh process with `env` in `cwd` would be; it may still warm up."""
         parent = self.warm(env, imports)
+        if not parent.ready and parent.preload != BASE:
+            # Importing the set takes seconds: until then a kernel imports what it needs, as a fresh process would.
+            parent = self.warm(env, frozenset())
         modules = parent.modules or frozenset(map(top_level, self.sets[parent.preload]))
         if parent.preload != BASE and shadowed(cwd, modules):
             # The notebook's folder has a module of its own by the name of one that is preloaded.
@@ -145,7 +148,7 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd="/",
-                env={**variables, "MPLBACKEND": variables.get("MPLBACKEND") or INLINE_BACKEND},
+                env={**variables, **launch_mark(), "MPLBACKEND": variables.get("MPLBACKEND") or INLINE_BACKEND},
             )
         parent = Parent(name, preload, process, Channel(ours), stamp, watched, variables)
         modules = [module for module in self.sets[preload] if module not in self.refused]

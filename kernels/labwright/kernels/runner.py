@@ -15,18 +15,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError, NotAuthenticated
 from labwright.api.runner import Lease
 from labwright.kernels.attempt import Attempt
+from labwright.kernels.errors import ForkServerError
 from labwright.kernels.execution import NotebookEngine
 from labwright.kernels.protocol import RunnerClient
+
+if TYPE_CHECKING:
+    from labwright.kernels.engine import ForkServerEngine
 
 log = logging.getLogger("labwright.runner")
 WAIT_SECONDS = 20.0
 IDLE_SECONDS = 60.0
 LONGEST_BACKOFF_SECONDS = 10.0
+# Only a runner that was killed leaves its fork server to end by itself.
+FORK_SERVER_IDLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Runner:
             backoff = 0.2
             if lease is None:
                 continue
-            Attempt(lease, self._client, self._engine, self._kernel_environment()).execute()
+            Attempt(lease, self._client, self._engine, self.kernel_environment()).execute()
             idle_since = time.monotonic()
 
     def _lease(self, wait_seconds: float) -> Lease | None:
@@ -112,7 +119,7 @@ class Runner:
         finally:
             self._waiting = False
 
-    def _kernel_environment(self) -> dict[str, str]:
+    def kernel_environment(self) -> dict[str, str]:
         """What every kernel gets: the person's surroundings and where the services are, nothing of the runner's."""
         kept = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
         found = {name: value for name, value in os.environ.items() if name in kept or name.startswith("DASK_GATEWAY__")}
@@ -137,17 +144,33 @@ def main() -> None:
     token = os.environ.pop(names.RUNNER_TOKEN, "")
     settings = RunnerSettings.from_environment(os.environ)
     client = RunnerClient(settings.core_url, token)
-    runner = Runner(settings, client, ordinary_engine())
+    engine = fork_server_engine()
+    runner = Runner(settings, client, engine)
     signal.signal(signal.SIGTERM, runner.drain)
     signal.signal(signal.SIGINT, runner.drain)
-    runner.work()
+    # While the first lease is on its way.
+    threading.Thread(target=warm_up, args=(engine, runner.kernel_environment()), daemon=True).start()
+    try:
+        runner.work()
+    finally:
+        # Not `stop`: outside of a launch another runner of the person may share the server.
+        engine.server.close()
 
 
-def ordinary_engine() -> NotebookEngine:
+def warm_up(engine: ForkServerEngine, env: Mapping[str, str]) -> None:
+    try:
+        engine.server.warm(env, frozenset())
+    except ForkServerError as error:
+        log.warning("runs start without a fork server: %s", error)
+
+
+def fork_server_engine() -> ForkServerEngine:
+    """On the fork server of this launch, which shares the runner's limits and does not outlive it."""
     # Imported here: papermill takes half a second, and what reads this module's settings does not need it.
-    from labwright.kernels.ordinary import OrdinaryEngine
+    from labwright.kernels.client import ForkServer
+    from labwright.kernels.engine import ForkServerEngine
 
-    return OrdinaryEngine()
+    return ForkServerEngine(ForkServer(idle_seconds=FORK_SERVER_IDLE_SECONDS))
 
 
 if __name__ == "__main__":

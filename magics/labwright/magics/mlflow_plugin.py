@@ -51,6 +51,12 @@ class DoorAuthProvider:
         return DoorAuth()
 
 
+def switch_on() -> None:
+    """Have MLflow ask the auth provider above. A forked kernel calls it again: MLflow was imported before the fork."""
+    if os.environ.get(names.CORE_URL):
+        os.environ.setdefault("MLFLOW_TRACKING_AUTH", AUTH_NAME)
+
+
 class NotebookContext:
     """Entry point `mlflow.run_context_provider`: tags every run with its notebook, job run, profile and commit.
 
@@ -58,8 +64,7 @@ class NotebookContext:
     """
 
     def __init__(self) -> None:
-        if os.environ.get(names.CORE_URL):
-            os.environ.setdefault("MLFLOW_TRACKING_AUTH", AUTH_NAME)
+        switch_on()
 
     def in_context(self) -> bool:
         return names.CORE_URL in os.environ

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-MARKER = "LABWRIGHT_LAUNCH"  # set in every process we start, so that children in other sessions are found
+from labwright.api import names
+
+MARKER = names.LAUNCH  # set in every process we start, so that children in other sessions are found
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 PROC = Path("/proc")
