@@ -192,3 +192,9 @@ def test_a_refusal_names_the_table_and_whom_to_ask() -> None:
 
 def test_a_position_is_found_again_in_what_the_user_wrote() -> None:
     assert position_in("SELECT a,\n  bad\nFROM t", "SELECT a, bad FROM t", 11) == (2, 3)
+
+
+@pytest.mark.parametrize("sql", ["SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT 1" + "::int" * 3000])
+def test_what_is_nested_too_deeply_is_refused(sql: str) -> None:
+    with pytest.raises(BadQuery, match="too deeply"):
+        judge(sql, rules("postgres"))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,7 +21,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from workbench import eventually
 
-from labwright.hub.data import flights, schema
+from labwright.api import names
+from labwright.hub.data import flights, frames, gateway, schema, worker
 from labwright.hub.data.warehouse import SUPERUSER, Warehouse
 from labwright.hub.database import Database
 
@@ -149,6 +156,80 @@ def test_a_client_that_leaves_cancels_the_query_in_the_database(service, warehou
     trail = client.get("/audit").json()
     eventually(lambda: "cancelled" in str(client.get("/audit").json()["items"][0]["details"]))
     assert trail["intact"]
+
+
+@contextmanager
+def readers_that_stall(service, who: str, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that ask for a large answer and take only its first bytes."""
+    sql = "SELECT a.* FROM airports a, range(20000)"
+    body = json.dumps({"sql": sql}).encode()
+    url = httpx.URL(service.url)
+    head = (
+        f"POST {url.path}{names.API}/connections/lake/query HTTP/1.1\r\nHost: {url.host}\r\n"
+        f"Authorization: Bearer token-{who}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    readers = [socket.socket() for _ in range(count)]
+    try:
+        for reader in readers:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect((url.host, url.port))
+            reader.sendall(head.encode() + body)
+        yield readers
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def test_who_does_not_read_leaves_places_to_others(service) -> None:
+    """More answers at a time than the connection's worker has places for, and nobody takes them."""
+    with readers_that_stall(service, "alice", 2 * worker.PARALLEL) as readers:
+        eventually(lambda: len(select.select(readers, [], [], 0)[0]) >= gateway.PER_PERSON, what="her first answers")
+        answer = service.client("bob").post("/connections/lake/query", json={"sql": "SELECT 1 AS one"}, timeout=30)
+        assert rows(answer) == [{"one": 1}]
+
+
+def test_who_takes_nothing_for_long_loses_the_place(service, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(worker, "SEND_SECONDS", 1)
+    with ours, theirs:
+        request = worker.Request(theirs)
+        with pytest.raises(BlockingIOError):
+            request.send_stream(bytes(64 << 20))
+
+
+def test_a_large_value_comes_in_pieces(service) -> None:
+    value = os.urandom(1) * (3 * worker.PIECE_BYTES + 1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = threading.Thread(target=worker.Request(theirs).send_stream, args=[value])
+        sender.start()
+        stream, taken = ours.makefile("rb"), b""
+        while len(taken) < len(value):
+            kind, length = frames.FRAME.unpack(stream.read(frames.FRAME.size))
+            assert kind == b"D"
+            assert length <= worker.PIECE_BYTES
+            taken += stream.read(length)
+        sender.join()
+        stream.close()
+    assert taken == value
+
+
+@pytest.mark.parametrize(
+    ("connection", "sql"),
+    [
+        ("warehouse", "SELECT airlines FROM airlines"),
+        ("lake", "SELECT union_value(a := 1)"),
+        ("lake", "SELECT 'a'::ENUM('a', 'b')"),
+    ],
+)
+def test_a_type_that_cannot_be_sent_is_said(service, connection: str, sql: str) -> None:
+    answer = ask(service.client("alice"), connection, sql)
+    assert (answer.status_code, answer.json()["remedy"]) == (422, "Cast it to text.")
+
+
+def test_a_statement_cannot_fill_the_disk(service, warehouse) -> None:
+    with warehouse.connect(SUPERUSER) as connection:
+        assert connection.execute("SHOW temp_file_limit").fetchone() == ("4GB",)
 
 
 def test_a_worker_that_was_killed_comes_back(service) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from labwright.hub.data.judge import Verdict
 
 log = logging.getLogger("labwright.data")
+PER_PERSON = 4  # statements at a time on one connection: half of its worker's places
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Gateway:
         self.workers = workers
         self._now = now
         self._warm = False
+        self._places: dict[tuple[str, str], asyncio.Semaphore] = {}
 
     def warm_up(self) -> None:
         """Somebody looks at the connections and will ask soon: load the SQL parser beside the event loop."""
@@ -87,6 +89,10 @@ class Gateway:
             await run_in_threadpool(self._audit, caller.name, name, origin, details)
             raise
         return Query(definition, request.sql, verdict, parameters, request.limit, caller.name, origin)
+
+    def place(self, query: Query) -> asyncio.Semaphore:
+        """One of the person's places on the connection, to be held while the query runs and its answer is read."""
+        return self._places.setdefault((query.definition.name, query.who), asyncio.Semaphore(PER_PERSON))
 
     async def begin(self, query: Query) -> Exchange:
         ask = {
@@ -200,18 +206,19 @@ class QueryResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream(self, send: Send, outcome: dict[str, Any]) -> None:
-        exchange = await self._gateway.begin(self._query)
-        try:
-            async with aclosing(self._frames(exchange)) as frames:
-                async for kind, payload in frames:
-                    if kind == b"Z":
-                        end = json.loads(payload)
-                        outcome |= {"state": "succeeded", "rows": end["rows"], "seconds": round(end["seconds"], 3)}
-                        outcome |= {"truncated": True} if end["truncated"] else {}
-                    else:
-                        await self._send(send, payload)
-        finally:
-            exchange.close()
+        async with self._gateway.place(self._query):
+            exchange = await self._gateway.begin(self._query)
+            try:
+                async with aclosing(self._frames(exchange)) as frames:
+                    async for kind, payload in frames:
+                        if kind == b"Z":
+                            end = json.loads(payload)
+                            outcome |= {"state": "succeeded", "rows": end["rows"], "seconds": round(end["seconds"], 3)}
+                            outcome |= {"truncated": True} if end["truncated"] else {}
+                        else:
+                            await self._send(send, payload)
+            finally:
+                exchange.close()
 
     async def _frames(self, exchange: Exchange) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """The worker's frames; the schema is held back until the first rows (or the end), so that an error that

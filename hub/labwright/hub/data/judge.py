@@ -132,6 +132,13 @@ class Rules:
 
 def judge(sql: str, rules: Rules) -> Verdict:
     """What may be run instead of `sql`, or `BadQuery`, or `AccessDenied` that names the table."""
+    try:
+        return _judge(sql, rules)
+    except RecursionError:
+        raise BadQuery("The SQL is nested too deeply.", remedy="Split it, with WITH for example.") from None
+
+
+def _judge(sql: str, rules: Rules) -> Verdict:
     tree = parse(sql, rules.dialect)
     _refuse_what_does_more_than_read(tree)
     _check_functions(tree, rules)
@@ -152,7 +159,7 @@ def parse(sql: str, dialect: str) -> exp.Expr:
         near = str(first.get("highlight") or "")[:40]
         text = f"The SQL cannot be read{where}" + (f", near '{near}'." if near else ".")
         raise BadQuery(text, **({"line": place["line"], "column": place["col"]} if where else {})) from None
-    except (TokenError, SqlglotError, RecursionError, ValueError):
+    except (TokenError, SqlglotError, ValueError):
         raise BadQuery("The SQL cannot be read: a quote, comment or bracket may be open.") from None
     statements = [tree for tree in statements if not isinstance(tree, exp.Semicolon)]
     if not statements:

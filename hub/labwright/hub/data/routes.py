@@ -188,18 +188,19 @@ async def preview(
     query = await service.prepare(name, QueryRequest(sql=sql, limit=limit, origin=Origin()), caller)
     outcome: dict[str, Any] = {"state": "failed", "preview": True}
     try:
-        exchange = await service.begin(query)
         body = bytearray()
-        try:
-            async with asyncio.timeout(60), aclosing(exchange.frames()) as frames:
-                async for kind, payload in frames:
-                    body += payload if kind == b"D" else b""
-        except TimeoutError:
-            raise Unavailable(f"The connection '{name}'") from None
-        except WorkerFailure as failure:
-            raise service.failure(query, failure) from None
-        finally:
-            exchange.close()
+        async with service.place(query):
+            exchange = await service.begin(query)
+            try:
+                async with asyncio.timeout(60), aclosing(exchange.frames()) as frames:
+                    async for kind, payload in frames:
+                        body += payload if kind == b"D" else b""
+            except TimeoutError:
+                raise Unavailable(f"The connection '{name}'") from None
+            except WorkerFailure as failure:
+                raise service.failure(query, failure) from None
+            finally:
+                exchange.close()
         rows = await run_in_threadpool(views.json_rows, bytes(body))
         outcome |= {"state": "succeeded", "rows": len(rows)}
     finally:

@@ -38,6 +38,7 @@ TABLES = ("airlines", "airports", "planes", "weather", "flights")
 START_SECONDS, STOP_SECONDS = 60.0, 20.0
 # A Unix socket's path may have 107 bytes; PostgreSQL adds '/.s.PGSQL.5432.lock' to the folder's.
 SOCKET_FOLDER_BYTES = 85
+TEMPORARY = "4GB"  # on disk, of one statement: a careless generate_series would fill it for everybody
 CONFIGURATION = """
 listen_addresses = ''
 unix_socket_permissions = 0700
@@ -146,7 +147,7 @@ def start(warehouse: Warehouse, cluster: Path, *, fsync: bool = True) -> subproc
     if folder.stat().st_uid != os.geteuid():
         raise LabwrightError(f"The folder {folder} belongs to somebody else.", remedy="Remove it and start again.")
     remove_stale_pid(cluster)
-    argv = [binary("postgres"), "-D", str(cluster), "-k", str(folder)]
+    argv = [binary("postgres"), "-D", str(cluster), "-k", str(folder), "-c", f"temp_file_limit={TEMPORARY}"]
     argv += [] if fsync else ["-c", "fsync=off", "-c", "full_page_writes=off"]
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
 

@@ -40,6 +40,8 @@ from labwright.hub.data.frames import FRAME
 log = logging.getLogger("labwright.data.worker")
 PARALLEL = 8  # statements at a time
 WAIT_SECONDS = 60.0  # for one of those places
+PIECE_BYTES = 1 << 20  # of a stream: the service holds a few of them, however large a value is
+SEND_SECONDS = 60  # a reader that takes nothing for so long has left
 
 
 class Request:
@@ -47,6 +49,8 @@ class Request:
 
     def __init__(self, peer: socket.socket) -> None:
         self.peer = peer
+        # Not `settimeout`: the thread that watches reads from this socket for as long as the statement runs.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
         self._running: Running | None = None
         self._lock = threading.Lock()
         self.cancelled = False
@@ -57,9 +61,14 @@ class Request:
         request: dict[str, Any] = json.loads(_exactly(self.peer, length))
         return request
 
-    def send(self, kind: bytes, payload: bytes | bytearray) -> None:
+    def send(self, kind: bytes, payload: bytes | bytearray | memoryview) -> None:
         self.peer.sendall(FRAME.pack(kind, len(payload)))
         self.peer.sendall(payload)
+
+    def send_stream(self, payload: bytes | bytearray) -> None:
+        with memoryview(payload) as view:
+            for start in range(0, len(view), PIECE_BYTES):
+                self.send(b"D", view[start : start + PIECE_BYTES])
 
     def send_json(self, kind: bytes, value: Any) -> None:
         self.send(kind, json.dumps(value).encode())
@@ -118,8 +127,11 @@ class Worker:
                 self._fail(request, failure)
             except SourceUnreachable as error:
                 self._fail(request, {"kind": "unreachable", "message": str(error)})
-            except (BrokenPipeError, ConnectionError):
-                pass  # nobody waits any more
+            except (BrokenPipeError, ConnectionError, BlockingIOError):
+                pass  # nobody waits any more, or reads
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+                message = "A column of the result has a type that cannot be sent."
+                self._fail(request, {"kind": "query", "message": message, "hint": "Cast it to text."})
             except Exception as error:  # noqa: BLE001 - the top of a request
                 # Only the kind of it: the text of a driver's error may quote its connection string.
                 log.error("a request failed with %s", type(error).__name__)
@@ -182,7 +194,7 @@ def stream(request: Request, reader: pa.RecordBatchReader, limit: int | None) ->
     sink = Frames()
     rows, truncated = 0, False
     writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), reader.schema)
-    request.send(b"D", sink.take())
+    request.send_stream(sink.take())
     try:
         for batch in reader:
             part = batch if limit is None else batch.slice(0, max(limit - rows, 0))
@@ -190,18 +202,18 @@ def stream(request: Request, reader: pa.RecordBatchReader, limit: int | None) ->
             rows += part.num_rows
             if part.num_rows:
                 writer.write_batch(part)
-                request.send(b"D", sink.take())
+                request.send_stream(sink.take())
             if truncated:
                 break
     except SourceError as error:
         failure = {"kind": "timeout" if request.timed_out else "query", "message": str(error), "hint": error.hint}
         _write_note(writer, reader.schema, {"error": failure})
-        request.send(b"D", sink.take())
+        request.send_stream(sink.take())
         raise
     seconds = time.monotonic() - started
     _write_note(writer, reader.schema, {"rows": rows, "truncated": truncated, "seconds": seconds})
     writer.close()
-    request.send(b"D", sink.take())
+    request.send_stream(sink.take())
     return rows, truncated
 
 
