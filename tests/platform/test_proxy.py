@@ -387,6 +387,38 @@ async def test_a_refused_upgrade_gives_no_way_past_the_routes(proxied: Proxied) 
     await writer.wait_closed()
 
 
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "body"),
+    [
+        *[("POST", f"Content-Length: {length}\r\n", "{}") for length in ("+2", "-2", "0x2", "2_0", "1e1", "²", "2, 5")],
+        ("GET", f"{UPGRADE}Content-Length: 2\r\n", "{}"),
+        ("POST", f"{UPGRADE}Content-Length: 0\r\n", ""),
+        ("POST", f"{UPGRADE}Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"),
+    ],
+)
+async def test_a_body_of_unclear_length_is_refused(proxied: Proxied, method: str, headers: str, body: str) -> None:
+    """What two readers could read in two ways reaches no service."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxied.settings.port)
+    writer.write(f"{method} /x HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n{body}".encode())
+    assert (await next_of(reader.readline())).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_body_keeps_its_length_whatever_its_connection_says(
+    proxied: Proxied, client: httpx.AsyncClient
+) -> None:
+    inside = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    await client.request("GET", "/plain", headers={"Connection": "content-length, host"}, content=inside)
+    (headers,) = proxied.service.headers
+    assert headers["Content-Length"] == str(len(inside))
+    assert headers["Host"] == f"127.0.0.1:{proxied.settings.port}"
+    assert proxied.service.paths == ["/plain"]
+
+
 async def test_a_service_that_is_away_has_the_hubs_page(proxied: Proxied, client: httpx.AsyncClient) -> None:
     await add_route(proxied, "/away", "http://127.0.0.1:9")
     for method in ("GET", "POST"):

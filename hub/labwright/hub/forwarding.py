@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -38,6 +39,9 @@ CONNECT_SECONDS = 10.0
 ANY_SIZE = 1 << 60  # how large a body may be is the target's choice
 # Said to the next one on the way, not to the one at the end (RFC 9110, 7.6.1).
 HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+# Kept even when `Connection` names them: a body without its length would be read as the next request.
+ESSENTIAL = {"content-length", "host"}
+DIGITS = re.compile(r"[0-9]{1,18}")
 NOT_READY = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>Labwright</title>
 <p>The workbench is not ready yet, or this part of it is away. This page tries again by itself."""
 
@@ -106,7 +110,7 @@ class Exchange(HTTPMessageDelegate):
     async def begin(self, target_path: str, headers: HTTPHeaders) -> None:
         """Send the head of the request, and let the answer come while the body is still on its way."""
         assert self.up is not None
-        upgrade = headers.get("Upgrade", "").lower() == "websocket"
+        upgrade = is_upgrade(headers)
         line = RequestStartLine(self.request.method, target_path + self.request.path, "HTTP/1.1")
         answer = Answer(self, self.up, upgrade)
         try:
@@ -122,8 +126,11 @@ class Exchange(HTTPMessageDelegate):
 
     def refuses(self, headers: HTTPHeaders) -> int:
         """The status for what cannot be forwarded, or 0."""
-        if not self.request.path.startswith("/"):
+        length = headers.get("Content-Length")
+        if not self.request.path.startswith("/") or (length is not None and not DIGITS.fullmatch(length)):
             return 400
+        if is_upgrade(headers) and (self.request.method != "GET" or "Transfer-Encoding" in headers or int(length or 0)):
+            return 400  # behind an upgrade's head come its own bytes, so it can have no body
         if "Transfer-Encoding" in headers and self.request.method not in ("POST", "PUT", "PATCH"):
             return 411  # tornado would send such a body without its length
         return 0
@@ -250,9 +257,14 @@ class Answer(HTTPMessageDelegate):
         """`relay` sees to it."""
 
 
+def is_upgrade(headers: HTTPHeaders) -> bool:
+    return headers.get("Upgrade", "").lower() == "websocket"
+
+
 def end_to_end(headers: HTTPHeaders) -> HTTPHeaders:
     """Without those that concern one connection."""
-    left_out = HOP_BY_HOP | {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    left_out = HOP_BY_HOP | (named - ESSENTIAL)
     kept = HTTPHeaders()
     for name, value in headers.get_all():
         if name.lower() not in left_out:
