@@ -23,6 +23,7 @@ from labwright.api.usage import Ask, ReservationRequest, server_key
 from labwright.hub.ledger_client import LedgerClient
 from labwright.hub.settings import Settings
 from labwright.hub.spawn_page import describe_refusal, describe_size, format_price, options_from_form, render_cards
+from labwright.hub.untrusted import NoAnswer, ask_json
 from labwright.spawner.launcher import Limits, Principal, Status
 from labwright.spawner.local import LocalLauncher
 from labwright.spawner.profiles import Choice, Workbench, billed_group, choose, profiles_for
@@ -200,7 +201,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             return False
         try:
             used = await self._last_used()
-        except (OSError, TimeoutError, ValueError, KeyError, httpx.HTTPError) as error:
+        except (NoAnswer, OSError, TimeoutError, ValueError, LookupError, TypeError) as error:
             self.log.warning("%s was not asked when it was last used: %r", self._log_name, error)
             reported = self.orm_spawner.last_activity or self.orm_spawner.started
             used = reported.replace(tzinfo=UTC).timestamp() if reported else now
@@ -210,8 +211,8 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         """When the server last worked for somebody, as Jupyter counts it; now, while it is busy."""
         address = f"{self.server.url.rstrip('/')}/labwright/activity"
         headers = {"Authorization": f"token {self.api_token}"}
-        async with httpx.AsyncClient(trust_env=False, timeout=ACTIVITY_SECONDS, verify=False) as client:  # noqa: S501 - loopback, plain HTTP
-            answer = (await client.get(address, headers=headers)).raise_for_status().json()
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:  # noqa: S501 - loopback, plain HTTP
+            answer = await ask_json(client, address, headers, seconds=ACTIVITY_SECONDS)
         return time.time() if answer["busy"] else datetime.fromisoformat(answer["last_activity"]).timestamp()
 
     async def stop(self, now: bool = False) -> None:

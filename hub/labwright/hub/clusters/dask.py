@@ -13,6 +13,7 @@ from labwright.api.clusters import ClusterAddress
 from labwright.api.errors import Unavailable
 from labwright.hub.clusters.engine import ClusterRow, Observation, Started
 from labwright.hub.core.context import Core
+from labwright.hub.untrusted import NoAnswer, ask_json
 
 LIST_SECONDS = 0.4  # one listing serves all clusters of a round
 SCHEDULER_MEMORY_BYTES = 1 << 30
@@ -55,7 +56,7 @@ class DaskEngine:
             workers=report["workers"],
             memory_bytes=report["memory_bytes"],
             busy=any(counts.get(name) for name in ("processing", "waiting")),
-            activity=" ".join(f"{name}={counts.get(name)}" for name in ("tasks", "memory", "released", "erred")),
+            activity=" ".join(f"{name}={counts.get(name)}" for name in ("tasks", "memory", "released", "erred"))[:200],
             dashboard=report["dashboard_address"] or None,
         )
 
@@ -90,12 +91,12 @@ class DaskEngine:
         if not report["dashboard_address"]:
             return {}
         headers = {"X-Labwright-Dashboard": report["dashboard_token"]}
+        url = f"{report['dashboard_address']}/json/counts.json"
         try:
-            url = f"{report['dashboard_address']}/json/counts.json"
-            answer = await self._core.http.get(url, headers=headers, timeout=5.0)
-        except httpx.TransportError:
+            counts = await ask_json(self._core.http, url, headers, seconds=5.0)
+        except NoAnswer:
             return {}
-        return dict(answer.json()) if answer.status_code == 200 else {}
+        return counts if isinstance(counts, dict) else {}
 
     async def _list(self) -> dict[str, dict[str, Any]]:
         now = time.monotonic()

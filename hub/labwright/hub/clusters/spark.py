@@ -14,13 +14,13 @@ import json
 import socket
 import time
 
-import httpx
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from labwright.api.clusters import ClusterAddress
 from labwright.hub.clusters.engine import ClusterRow, Observation, Started
 from labwright.hub.core.context import Core
+from labwright.hub.untrusted import NoAnswer, ask_json
 from labwright.spawner.launcher import Limits, Principal
 
 STATE_FOLDER = ".local/share/labwright/clusters"
@@ -109,12 +109,12 @@ class SparkEngine:
         headers = self.dashboard_headers(cluster)
         base = f"{cluster.dashboard}/api/v1/applications"
         try:
-            found = (await self._core.http.get(base, headers=headers, timeout=5.0)).json()
-            answer = await self._core.http.get(f"{base}/{found[0]['id']}/executors", headers=headers, timeout=5.0)
-            executors = answer.json()
-        except (httpx.TransportError, ValueError, LookupError):
+            found = await ask_json(self._core.http, base, headers, seconds=5.0)
+            url = f"{base}/{found[0]['id']}/executors"
+            executors = await ask_json(self._core.http, url, headers, seconds=5.0)
+            return any(one["activeTasks"] for one in executors), str(sum(one["totalTasks"] for one in executors))[:20]
+        except (NoAnswer, LookupError, TypeError):
             return False, cluster.activity
-        return any(one["activeTasks"] for one in executors), str(sum(one["totalTasks"] for one in executors))
 
     async def scale(self, cluster: ClusterRow) -> None:
         """Threads of a local Spark are fixed at its start: the service refuses before it comes to this."""
