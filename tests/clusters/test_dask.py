@@ -40,7 +40,7 @@ def person_environment(world: World, token: str = "alice-token") -> dict[str, st
         names.CORE_URL: settings.core_url,
         names.DATA_URL: settings.data_url,
         "LABWRIGHT_TOKEN": token,
-        "DASK_GATEWAY__ADDRESS": f"http://127.0.0.1:{settings.gateway_port}",
+        "DASK_GATEWAY__ADDRESS": settings.gateway_url,
         "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://127.0.0.1:{settings.gateway_tcp_port}",
         "DASK_GATEWAY__AUTH__TYPE": "labwright.kernels.dask_auth.TokenAuth",
     }

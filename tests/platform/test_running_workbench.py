@@ -134,7 +134,7 @@ def test_a_server_starts_and_survives_hub_proxy_and_launcher(workbench: RunningW
     assert environ["OMP_NUM_THREADS"] == "1"
     assert environ["DO_NOT_TRACK"] == environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environ[names.DATA_URL] == workbench.settings.data_url
-    assert environ["DASK_GATEWAY__ADDRESS"] == f"http://127.0.0.1:{workbench.settings.gateway_port}"
+    assert environ["DASK_GATEWAY__ADDRESS"] == workbench.settings.gateway_url
     started = admin.server()["started"]
     lab = "/user/admin/lab"
     assert "jupyter-config-data" in admin.http.get(lab).text

@@ -10,8 +10,11 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
+
+from tornado.httpserver import HTTPServer
 
 from labwright.api import names
 from labwright.hub.authentication import PeopleAuthenticator
@@ -61,6 +64,9 @@ def _hub(c: Any, settings: Settings) -> None:
     hub.db_url = f"sqlite:///{settings.hub_folder}/jupyterhub.sqlite"
     hub.cookie_secret_file = str(settings.hub_folder / "cookie_secret")
     hub.upgrade_db = True
+    if settings.by_user:
+        # The launcher holds the port (`labwright.spawner.listeners`), and JupyterHub passes no such option on.
+        HTTPServer.listen = partialmethod(HTTPServer.listen, reuse_port=True)  # type: ignore[method-assign, assignment]
     # Servers and the proxy outlive the hub.
     hub.cleanup_servers = False
     hub.cleanup_proxy = False

@@ -9,10 +9,12 @@ import base64
 import os
 import secrets
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import httpx
+from aiohttp.web import TCPSite
 from dask_gateway_server.app import DaskGateway
 from traitlets.config import Config
 
@@ -109,6 +111,9 @@ def main() -> None:
     from labwright.spawner.local import LocalLauncher
 
     settings = from_environment()
+    if settings.by_user:
+        # The launcher holds the port (`labwright.spawner.listeners`), and the parent passes no such option on.
+        TCPSite.__init__ = partialmethod(TCPSite.__init__, reuse_port=True)  # type: ignore[method-assign, assignment]
     build(settings, LocalLauncher(settings.launcher_socket)).start()
 
 

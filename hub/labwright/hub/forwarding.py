@@ -29,6 +29,8 @@ from tornado.httputil import (
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 
+from labwright.spawner import listeners
+
 if TYPE_CHECKING:
     from configurable_http_proxy.configproxy import PythonProxy
 
@@ -53,6 +55,7 @@ class Forwarder(HTTPServerConnectionDelegate):
         self.routes = routes
         self.error_url = error_url
         self.tcp = TCPClient()
+        self.account: Callable[[str], int | None] = lambda prefix: None  # who must listen behind a route
         self.tasks: set[asyncio.Task[None]] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTP1Connection) -> HTTPMessageDelegate:  # type: ignore[override]
@@ -64,11 +67,19 @@ class Forwarder(HTTPServerConnectionDelegate):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def connect(self, target: str) -> IOStream:
+    async def connect(self, prefix: str, target: str) -> IOStream:
+        """A connection to the target of a route; `OSError` when another account listens there than should.
+
+        A person's server leaves its port free when it ends, and its route stays until the hub has noticed.
+        """
         parts = urlsplit(target)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         secure = ssl.create_default_context() if parts.scheme == "https" else None
         stream = await self.tcp.connect(parts.hostname or "", port, ssl_options=secure, timeout=CONNECT_SECONDS)
+        expected = self.account(prefix)
+        if expected is not None and listeners.owner(port) != expected:
+            stream.close()
+            raise ConnectionRefusedError(f"port {port} is not of the account {expected}")
         stream.set_nodelay(True)
         return stream
 
@@ -97,7 +108,7 @@ class Exchange(HTTPMessageDelegate):
             return
         self.prefix, target = route["prefix"], route["target"]
         try:
-            stream = await self.forwarder.connect(target)
+            stream = await self.forwarder.connect(self.prefix, target)
         except (OSError, TimeoutError, StreamClosedError) as error:
             log.warning("%s does not answer: %r", target, error)
             self.refusal = 503

@@ -24,6 +24,8 @@ from labwright.hub.ledger_client import LedgerClient
 from labwright.hub.settings import Settings
 from labwright.hub.spawn_page import describe_refusal, describe_size, format_price, options_from_form, render_cards
 from labwright.hub.untrusted import NoAnswer, ask_json
+from labwright.spawner import listeners
+from labwright.spawner.accounts import account_number
 from labwright.spawner.launcher import Limits, Principal, Status
 from labwright.spawner.local import LocalLauncher
 from labwright.spawner.profiles import Choice, Workbench, billed_group, choose, profiles_for
@@ -141,17 +143,22 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
 
     async def _wait_for_port(self, log_file: str) -> None:
         while True:
-            try:
-                _, writer = await asyncio.open_connection(self.ip, self.port)
-            except OSError:
-                status = await self.launcher.status(self.launch_id)
-                if not status.running:
-                    message = f"The server ended before it was ready. {status.reason} See {log_file}."
-                    raise refusal(LabwrightError(message), "") from None
-                await asyncio.sleep(READY_POLL_SECONDS)
-            else:
-                writer.close()
+            if await self._listens():
                 return
+            status = await self.launcher.status(self.launch_id)
+            if not status.running:
+                message = f"The server ended before it was ready. {status.reason} See {log_file}."
+                raise refusal(LabwrightError(message), "") from None
+            await asyncio.sleep(READY_POLL_SECONDS)
+
+    async def _listens(self) -> bool:
+        """Whether the port is open, and is not somebody else's who took it first."""
+        try:
+            _, writer = await asyncio.open_connection(self.ip, self.port)
+        except OSError:
+            return False
+        writer.close()
+        return not self.settings.by_user or listeners.owner(self.port) in (None, account_number(self.user.name))
 
     def workbench_environment(self, choice: Choice) -> dict[str, str]:
         """What the server, and the kernels in it, find the services by. No secret but the server's own token."""

@@ -49,6 +49,8 @@ def programs(settings: Settings) -> list[Program]:
     launcher += ["--state", str(settings.run / "launcher")]
     if settings.by_user:
         launcher += ["--by-user", "--service-user", SERVICE_USER]
+        for port, owner in held_ports(settings).items():
+            launcher += ["--hold", f"{port}:{owner}"]
     config = settings.hub_folder / "jupyterhub_config.py"
     hub = [python, "-m", "jupyterhub", "-f", str(config)]
     hub_port, gateway_port = settings.hub_port, settings.gateway_port
@@ -64,6 +66,16 @@ def programs(settings: Settings) -> list[Program]:
         module("gateway", "labwright.hub.dask_gateway", service, settings.hub_folder, after=hub_port),
         module("mlflow", "labwright.hub.mlflow_server", service, settings.mlflow_folder, after=gateway_port),
     ]
+
+
+def held_ports(settings: Settings) -> dict[int, str]:
+    """The ports that the launcher keeps for a service, with the service's account.
+
+    Not those of the gateway's own proxy, which cannot share a port: nobody sends a token there, and what passes to
+    schedulers is TLS with the cluster's own certificate.
+    """
+    own = (settings.port, settings.hub_port, settings.proxy_api_port, settings.core_port, settings.gateway_api_port)
+    return {**dict.fromkeys(own, SERVICE_USER), settings.data_port: DATA_USER}
 
 
 def exists(program: Program) -> bool:

@@ -54,6 +54,11 @@ class Settings:
         return self.port + 6
 
     @property
+    def gateway_url(self) -> str:
+        """What Dask's client is given: not its proxy, whose port would be free for anybody while that is away."""
+        return f"http://127.0.0.1:{self.gateway_api_port}"
+
+    @property
     def gateway_tcp_port(self) -> int:
         return self.port + 7
 
@@ -171,7 +176,7 @@ class Settings:
             names.DATA_URL: self.data_url,
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             # A bare `dask_gateway.Gateway()`, as Dask's own documentation has it; never by a proxy for the internet.
-            "DASK_GATEWAY__ADDRESS": f"http://127.0.0.1:{self.gateway_port}",
+            "DASK_GATEWAY__ADDRESS": self.gateway_url,
             "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://127.0.0.1:{self.gateway_tcp_port}",
             "DASK_GATEWAY__AUTH__TYPE": "labwright.kernels.dask_auth.TokenAuth",
             "DASK_GATEWAY__HTTP_CLIENT__PROXY": "False",

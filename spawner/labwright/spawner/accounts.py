@@ -42,6 +42,14 @@ def slug_for(name: str) -> str:
     return f"{readable or 'x'}--{digest}"
 
 
+def account_number(name: str) -> int | None:
+    """The number of the account that a person's processes run as, when it has been made."""
+    try:
+        return pwd.getpwnam(PREFIX + slug_for(name)).pw_uid
+    except KeyError:
+        return None
+
+
 def ensure_account(name: str, homes: Path, *, by_user: bool) -> Account:
     """The person's account and home (0700), made at first use. Safe to call again."""
     slug = slug_for(name)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from labwright.api.errors import Forbidden, InternalError, InvalidRequest, LabwrightError, NotFound
-from labwright.spawner import cgroups, execution, processes
+from labwright.spawner import cgroups, execution, listeners, processes
 from labwright.spawner.accounts import Account, ensure_account
 from labwright.spawner.launcher import Limits
 from labwright.spawner.records import Record, Records, describe_exit
@@ -277,7 +277,32 @@ async def answer(service: LauncherService, allowed: set[int], reader: Any, write
     writer.close()
 
 
-async def serve(service: LauncherService, path: Path, allowed: set[int], group: int | None) -> None:
+class HeldPorts:
+    """Ports that only their service may take, see `listeners`. One that is not free yet is tried again."""
+
+    def __init__(self, wanted: list[tuple[int, str]]) -> None:
+        self._missing = wanted
+        self._held: list[socket.socket] = []
+
+    def take(self) -> None:
+        missing = []
+        for port, user in self._missing:
+            try:
+                self._held.append(listeners.hold(port, user))
+            except OSError as error:
+                log.warning("port %d is not held for %s: %s", port, user, error.strerror)
+                missing.append((port, user))
+        self._missing = missing
+
+
+def port_and_user(text: str) -> tuple[int, str]:
+    port, _, user = text.partition(":")
+    return int(port), user
+
+
+async def serve(
+    service: LauncherService, path: Path, allowed: set[int], group: int | None, ports: HeldPorts | None = None
+) -> None:
     """Listen until SIGTERM. People's processes live on."""
     execution.become_subreaper()
     loop = asyncio.get_running_loop()
@@ -297,6 +322,8 @@ async def serve(service: LauncherService, path: Path, allowed: set[int], group: 
     async with server:
         while not stopped.is_set():
             service.look_after_adopted()
+            if ports:
+                ports.take()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), 1.0)
 
@@ -308,6 +335,9 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder, of this process alone")
     parser.add_argument("--by-user", action="store_true", help="each person under an account of their own (needs root)")
     parser.add_argument("--service-user", action="append", default=[], help="account that may ask, besides our own")
+    parser.add_argument(
+        "--hold", type=port_and_user, action="append", default=[], metavar="PORT:USER", help="keep PORT for USER alone"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if options.by_user and os.geteuid() != 0:
@@ -318,7 +348,9 @@ def main() -> None:
     log.info("control groups: %s", ", ".join(groups.parents) if groups else "none, resource limits instead")
     service = LauncherService(options.homes, records, by_user=options.by_user, groups=groups)
     allowed = {0, os.getuid(), *(account.pw_uid for account in accounts)}
-    asyncio.run(serve(service, options.socket, allowed, accounts[0].pw_gid if accounts else None))
+    ports = HeldPorts(options.hold)
+    ports.take()
+    asyncio.run(serve(service, options.socket, allowed, accounts[0].pw_gid if accounts else None, ports))
 
 
 if __name__ == "__main__":

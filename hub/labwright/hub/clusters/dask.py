@@ -74,7 +74,7 @@ class DaskEngine:
         settings = self._core.settings
         return ClusterAddress(
             engine="dask",
-            address=f"http://127.0.0.1:{settings.gateway_port}",
+            address=settings.gateway_url,
             proxy_address=f"gateway://127.0.0.1:{settings.gateway_tcp_port}",
             cluster_name=cluster.remote or "",
         )

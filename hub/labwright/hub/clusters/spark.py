@@ -21,6 +21,8 @@ from labwright.api.clusters import ClusterAddress
 from labwright.hub.clusters.engine import ClusterRow, Observation, Started
 from labwright.hub.core.context import Core
 from labwright.hub.untrusted import NoAnswer, ask_json
+from labwright.spawner import listeners
+from labwright.spawner.accounts import account_number
 from labwright.spawner.launcher import Limits, Principal
 
 STATE_FOLDER = ".local/share/labwright/clusters"
@@ -97,12 +99,18 @@ class SparkEngine:
             code = "" if status.exit_code is None else f" with code {status.exit_code}"
             reason = status.reason or f"The Spark server ended{code}; its spark.log says more."
             return Observation("ended", reason=reason)
-        if not await answers(cluster.port):
+        if not (await answers(cluster.port) and self._is_owners(cluster)):
             return Observation("starting", memory_bytes=status.memory_bytes)
         busy, activity = await self._activity(cluster)
         return Observation(
             "running", cluster.workers_wanted, status.memory_bytes, busy, activity, dashboard=cluster.dashboard
         )
+
+    def _is_owners(self, cluster: ClusterRow) -> bool:
+        """Whether the port was not taken by somebody else first, who would be given the token and the code."""
+        if not self._core.settings.by_user or cluster.port is None:
+            return True
+        return listeners.owner(cluster.port) in (None, account_number(cluster.owner))
 
     async def _activity(self, cluster: ClusterRow) -> tuple[bool, str]:
         """Whether tasks run now, and how many have run."""

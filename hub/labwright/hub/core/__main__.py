@@ -9,6 +9,7 @@ import uvicorn
 from labwright.hub.core.app import AREAS, build_core, create_app
 from labwright.hub.settings import from_environment
 from labwright.hub.usage.ledger import SqlLedger
+from labwright.spawner import listeners
 from labwright.spawner.local import LocalLauncher
 from labwright.spawner.workbench import WatchedWorkbench
 
@@ -26,15 +27,14 @@ def main() -> None:
         launcher=LocalLauncher(settings.launcher_socket),
         workbench=workbench,
     )
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(core, AREAS),
-        host="127.0.0.1",
-        port=settings.core_port,
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=3,  # event streams never end by themselves
     )
+    uvicorn.Server(config).run([listeners.bind(settings.core_port, held=settings.by_user)])
 
 
 if __name__ == "__main__":

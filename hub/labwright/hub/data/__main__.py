@@ -8,6 +8,7 @@ import uvicorn
 
 from labwright.hub.data.app import create_app
 from labwright.hub.settings import from_environment
+from labwright.spawner import listeners
 from labwright.spawner.workbench import WatchedWorkbench
 
 log = logging.getLogger("labwright.data")
@@ -21,7 +22,8 @@ def main() -> None:
     app = create_app(
         settings, WatchedWorkbench(settings.workbench_file, lambda problem: log.error("%s", problem.sentence()))
     )
-    uvicorn.run(app, host="127.0.0.1", port=settings.data_port, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run([listeners.bind(settings.data_port, held=settings.by_user)])
 
 
 if __name__ == "__main__":
