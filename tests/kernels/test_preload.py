@@ -299,6 +299,23 @@ def test_the_memory_group_is_found_in_a_container_too(tmp_path):
     assert count_oom_kills(memory_cgroup(tmp_path / "mounted", process)) == 5
 
 
+def test_practice_leaves_no_file_behind_even_if_a_parent_is_killed_in_it(tmp_path, monkeypatch, make_run):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    server = ForkServer(tmp_path / "server", idle_seconds=30)
+    run = make_run(ForkServerEngine(server), "1")
+    try:
+        server.warm(run.execution.env, frozenset())
+        (parent,) = server.status()["parents"]
+        os.kill(parent["pid"], 9)
+        assert run().state == "succeeded"
+        assert not list(elsewhere.iterdir())
+        assert not list((tmp_path / "server" / "practice").iterdir())
+    finally:
+        server.stop()
+
+
 def test_the_server_may_be_reached_by_its_owner_only(fork_server):
     fork_server.status()
     assert fork_server.directory.stat().st_mode & 0o077 == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -95,8 +96,10 @@ class Parent:
 
 
 class Nursery:
-    def __init__(self, watch: Callable[[Parent], None]) -> None:
+    def __init__(self, watch: Callable[[Parent], None], scratch: Path) -> None:
         self.watch = watch
+        self.scratch = scratch
+        shutil.rmtree(scratch, ignore_errors=True)
         self.prefix = Path(sys.prefix)
         self.sets = read_sets(self.prefix)
         self.refused: dict[str, str] = {}
@@ -152,15 +155,21 @@ class Nursery:
             )
         parent = Parent(name, preload, process, Channel(ours), stamp, watched, variables)
         modules = [module for module in self.sets[preload] if module not in self.refused]
-        parent.send({"op": "warm up", "modules": modules})
+        scratch = self.scratch_of(parent)
+        scratch.mkdir(parents=True, exist_ok=True)
+        parent.send({"op": "warm up", "modules": modules, "scratch": str(scratch)})
         self.parents[name] = parent
         self.watch(parent)
         return parent
+
+    def scratch_of(self, parent: Parent) -> Path:
+        return self.scratch / str(parent.process.pid)
 
     # -- what parents say -----------------------------------------------------------------------------
 
     def note(self, parent: Parent, event: Message) -> None:
         if event["event"] == "ready":
+            shutil.rmtree(self.scratch_of(parent), ignore_errors=True)
             parent.become_ready(frozenset(event["modules"]))
             self.failures.pop(parent.identity, None)
             log.info("parent %d for %s is warm after %.2f s", parent.process.pid, parent.preload, event["seconds"])
@@ -173,6 +182,7 @@ class Nursery:
         """Forget a parent that has ended, and say why it ended."""
         parent.channel.close()
         status = parent.process.wait()
+        shutil.rmtree(self.scratch_of(parent), ignore_errors=True)
         if self.parents.get(parent.identity) is parent:
             del self.parents[parent.identity]
         if parent in self.leaving:
@@ -213,6 +223,7 @@ class Nursery:
             parent.process.wait()
         self.parents.clear()
         self.leaving.clear()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def status(self) -> list[Message]:
         return [

@@ -13,9 +13,9 @@ import json
 import os
 import select
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
@@ -45,10 +45,13 @@ class Lesson:
     danger: str | None
 
 
-def rehearse(app: WarmKernelApp, modules: Sequence[str] = ()) -> None:
-    """Import what practice runs needed. A practice run that fails costs nothing but the saving."""
-    for practise in (practise_in_notebook, practise_over_zmq):
-        learn(app, practise)
+def rehearse(app: WarmKernelApp, modules: Sequence[str], scratch: Path) -> None:
+    """Import what practice runs needed. A practice run that fails costs nothing but the saving.
+
+    `scratch` is for files of practice runs; whoever gave it removes it, for a parent may be killed at any time.
+    """
+    learn(app, practise_in_notebook)
+    learn(app, lambda app: practise_over_zmq(app, scratch))
     for use in first_uses(modules):
         lesson = learn(app, lambda app, use=use: perform(use))  # type: ignore[misc]
         if use.only_computes and lesson.danger is None:
@@ -98,13 +101,12 @@ def practise_in_notebook(app: WarmKernelApp) -> None:
     NotebookKernel(app, Channel(theirs)).serve()
 
 
-def practise_over_zmq(app: WarmKernelApp) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["JPY_PARENT_PID"] = "1"  # Keeps ipykernel from printing how to connect.
-        app.transport, app.ip = "ipc", f"{folder}/k"
-        app.come_alive_over_zmq(["-f", f"{folder}/kernel.json", IN_MEMORY_HISTORY])
-        app.kernel.start()
-        app.kernel.do_complete("import o", 8)
+def practise_over_zmq(app: WarmKernelApp, scratch: Path) -> None:
+    os.environ["JPY_PARENT_PID"] = "1"  # Keeps ipykernel from printing how to connect.
+    app.transport, app.ip = "ipc", f"{scratch}/k"
+    app.come_alive_over_zmq(["-f", f"{scratch}/kernel.json", IN_MEMORY_HISTORY])
+    app.kernel.start()
+    app.kernel.do_complete("import o", 8)
 
 
 def request(number: int, code: str) -> Message:

@@ -56,7 +56,7 @@ class ForkServer:
         self.clients: dict[int, Client] = {}
         self.kernels: dict[str, Kernel] = {}
         self.book = SessionBook(directory / "sessions")
-        self.nursery = Nursery(self.watch_parent)
+        self.nursery = Nursery(self.watch_parent, directory / "practice")
         self.idle_since = time.monotonic()
         self.stopping = False
 
