@@ -40,7 +40,16 @@ STATES = {"succeeded", "died"}
 
 
 class Soak:
-    def __init__(self, folder: Path, runs: int, workers: int, seed: int, kill_every_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runs: int,
+        workers: int,
+        seed: int,
+        kill_every_seconds: float,
+        weights: tuple[float, ...],
+        most_seconds: float,
+    ) -> None:
         self.folder = folder
         self.server = ForkServer(folder / "server", idle_seconds=5)
         self.engine = ForkServerEngine(self.server)
@@ -53,6 +62,9 @@ class Soak:
         self.kills: collections.Counter[str] = collections.Counter()
         self.done = threading.Event()
         self.workers = workers
+        # A parent takes a second to warm up (ten on a busy machine): killed too often, it would do nothing else.
+        self.weights = weights
+        self.until = time.monotonic() + most_seconds
         self.env = {**os.environ, "LABWRIGHT_SOAK": str(folder)}
 
     def run(self) -> None:
@@ -68,7 +80,7 @@ class Soak:
     def work(self) -> None:
         while True:
             with self.lock:
-                number = next(self.numbers, None)
+                number = next(self.numbers, None) if time.monotonic() < self.until else None
             if number is None:
                 return
             target = self.folder / f"out-{threading.get_ident()}.ipynb"
@@ -91,7 +103,7 @@ class Soak:
         parents = children_of(server)
         kernels = [kernel for parent in parents for kernel in children_of(parent)]
         kind, victims = self.random.choices(
-            [("kernel", kernels), ("parent", parents), ("server", [server])], weights=[90, 7, 3]
+            [("kernel", kernels), ("parent", parents), ("server", [server])], weights=self.weights
         )[0]
         os.kill(self.random.choice(victims), signal.SIGKILL)
         self.kills[kind] += 1
@@ -137,13 +149,20 @@ class Soak:
         return found
 
 
-def soak(runs: int, workers: int = 2, seed: int = 0, kill_every_seconds: float = 0.3) -> tuple[list[str], Soak]:
-    """The list of what did not hold, and the soak."""
+def soak(
+    runs: int,
+    workers: int = 2,
+    seed: int = 0,
+    kill_every_seconds: float = 0.3,
+    weights: tuple[float, ...] = (90, 7, 3),
+    most_seconds: float = float("inf"),
+) -> tuple[list[str], Soak]:
+    """The list of what did not hold, and the soak. `weights` are of kernels, parents and the server as victims."""
     with tempfile.TemporaryDirectory() as folder:
-        attempt = Soak(Path(folder), runs, workers, seed, kill_every_seconds)
+        attempt = Soak(Path(folder), runs, workers, seed, kill_every_seconds, weights, most_seconds)
         files, shared = open_files(), shared_memory()
         attempt.run()
-        problems = attempt.problems(runs)
+        problems = attempt.problems(len(attempt.outcomes) if most_seconds < float("inf") else runs)
         if left := shared_memory() - shared:
             problems.append(f"shared memory left behind: {left}")
         if (more := open_files()) > files + 4:
@@ -166,11 +185,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill-every-seconds", type=float, default=0.3)
+    parser.add_argument("--weights", type=float, nargs=3, default=(90, 7, 3), help="kernels, parents, server")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
     options = parser.parse_args()
     started = time.monotonic()
-    problems, attempt = soak(options.runs, options.workers, options.seed, options.kill_every_seconds)
+    limits = (tuple(options.weights), options.minutes * 60)
+    problems, attempt = soak(options.runs, options.workers, options.seed, options.kill_every_seconds, *limits)
     states = collections.Counter(o.state for outcomes in attempt.outcomes.values() for o in outcomes)
-    result = {"runs": options.runs, "states": dict(states), "kills": dict(attempt.kills), "problems": problems}
+    result = {"runs": len(attempt.outcomes), "states": dict(states), "kills": dict(attempt.kills), "problems": problems}
     print(json.dumps({**result, "seconds": round(time.monotonic() - started)}))
     raise SystemExit(bool(problems))
 
