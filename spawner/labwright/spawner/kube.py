@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import aiohttp
 from kubernetes_asyncio.client.rest import ApiException
 from kubespawner import KubeSpawner
 from kubespawner.spawner import EventReflector
@@ -26,7 +28,7 @@ from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Bool, default
 
-from labwright.api.errors import LabwrightError
+from labwright.api.errors import InternalError, LabwrightError
 from labwright.spawner import explanations, manifests
 from labwright.spawner.explanations import Explanation
 from labwright.spawner.profiles import Choice, Workbench, choose
@@ -93,7 +95,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
     _explanation: Explanation | None = None
     _last_end: dict[str, Any] | None = None
     _stale_uid: str | None = None
-    _nodes: tuple[float, list[dict[str, Any]]] | None = None
+    _nodes: tuple[float, asyncio.Future[list[dict[str, Any]] | None]] | None = None
 
     @default("pvc_name_template")
     def _home_name(self) -> str:
@@ -127,26 +129,42 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         return self._start_future
 
     async def _start_or_explain(self) -> Any:
-        deadline = time.monotonic() + self.start_timeout * OWN_SHARE_OF_TIMEOUT
+        began = time.monotonic()
+        own_limit = self.start_timeout * OWN_SHARE_OF_TIMEOUT
         try:
-            starting = asyncio.ensure_future(self._start())
-            try:
-                while not starting.done():
-                    await asyncio.wait({starting}, timeout=LOOK_EVERY_SECONDS)
-                    await self._look()
-                    if time.monotonic() > deadline and not starting.done():
-                        raise CannotStart(self._given_up())
-                url = await starting
-            finally:
-                starting.cancel()
+            url = await self._start_and_look(began + own_limit)
+        except web.HTTPError:
+            raise
         except LabwrightError as error:
-            raise CannotStart(Explanation(error.code, str(error), error.remedy, True), error.status) from None
+            raise CannotStart(_told(error), error.status) from None
         except ApiException as error:
             raise CannotStart(explanations.explain_refusal(error.status or 0, _message_of(error))) from error
         except TimeoutError as error:
             raise CannotStart(self._given_up()) from error
+        except asyncio.CancelledError:
+            # By the hub's own time limit, which says nothing to the owner; or by somebody's wish.
+            if time.monotonic() - began < own_limit:
+                raise
+            raise CannotStart(self._given_up()) from None
+        except Exception as error:
+            error_id = secrets.token_hex(4)
+            self.log.exception("error %s in the start of %s", error_id, self.pod_name)
+            told = InternalError(error_id)
+            raise CannotStart(_told(told), told.status) from error
         self._last_end = None
         return url
+
+    async def _start_and_look(self, deadline: float) -> Any:
+        starting = asyncio.ensure_future(self._start())
+        try:
+            while not starting.done():
+                await asyncio.wait({starting}, timeout=LOOK_EVERY_SECONDS)
+                await self._look()
+                if time.monotonic() > deadline and not starting.done():
+                    raise CannotStart(self._given_up())
+            return await starting
+        finally:
+            starting.cancel()
 
     def _given_up(self) -> Explanation:
         """The reason that held to the end; a start of which the cluster says nothing was slow."""
@@ -236,19 +254,25 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         )
 
     async def _known_nodes(self) -> list[dict[str, Any]] | None:
+        """As they were at most `NODES_KEPT_SECONDS` ago, listed once for all starts; None: they cannot be listed."""
         if not self.look_at_nodes:
             return None
-        now = time.monotonic()
         kept = type(self)._nodes
-        if kept is None or now - kept[0] > NODES_KEPT_SECONDS:
-            try:
-                answer = await self.api.list_node(_preload_content=False, _request_timeout=5)
-                kept = (now, json.loads(await answer.read())["items"])
-            except (ApiException, TimeoutError) as error:
-                self.log.warning("nodes cannot be listed: %s", error)
-                return None
-            type(self)._nodes = kept
-        return kept[1]
+        if kept is None or time.monotonic() - kept[0] > NODES_KEPT_SECONDS:
+            listing = asyncio.ensure_future(self._list_nodes())
+            kept = type(self)._nodes = (time.monotonic(), listing)
+        # Shielded: one start that is given up does not take the list from the others.
+        return await asyncio.shield(kept[1])
+
+    async def _list_nodes(self) -> list[dict[str, Any]] | None:
+        try:
+            answer = await self.api.list_node(_preload_content=False, _request_timeout=5)
+            items: list[dict[str, Any]] = json.loads(await answer.read())["items"]
+        except (ApiException, TimeoutError, aiohttp.ClientError) as error:
+            self.log.warning("nodes cannot be listed: %s", error)
+            type(self)._nodes = None  # the next look asks again
+            return None
+        return items
 
     @staticmethod
     def _is_leaving(pod: dict[str, Any]) -> bool:
@@ -259,6 +283,10 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
 def _is_unplaced(pod: dict[str, Any] | None) -> bool:
     conditions = (pod or {}).get("status", {}).get("conditions") or ()
     return any(c.get("type") == "PodScheduled" and c.get("status") == "False" for c in conditions)
+
+
+def _told(error: LabwrightError) -> Explanation:
+    return Explanation(error.code, str(error), error.remedy, True)
 
 
 def _message_of(error: ApiException) -> str:

@@ -1,0 +1,74 @@
+"""A pod's start as the hub sees it: however it ends, there is a sentence for its owner. No cluster is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labwright.spawner.kube import CannotStart, KubernetesSpawner
+
+KUBECONFIG = """\
+{apiVersion: v1, kind: Config, current-context: none, clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}],
+ contexts: [{name: none, context: {cluster: none, user: none}}], users: [{name: none, user: {}}]}
+"""
+
+
+class StartThatCannotBeLookedAt(KubernetesSpawner):  # type: ignore[misc]  # kubespawner has no types
+    """The cluster does not answer, and the hub's clock runs out before our own is looked at again."""
+
+    async def _start(self) -> Any:
+        await asyncio.Event().wait()
+
+    async def _look(self) -> None:
+        await asyncio.Event().wait()
+
+
+class StartThatNeverEnds(KubernetesSpawner):  # type: ignore[misc]
+    async def _start(self) -> Any:
+        await asyncio.Event().wait()
+
+
+class StartWithAFault(KubernetesSpawner):  # type: ignore[misc]
+    async def _start(self) -> Any:
+        raise AttributeError("password=hunter2")
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG)
+    # Read from the environment once, when the library is imported.
+    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_start_that_the_hub_gives_up_has_a_reason() -> None:
+    spawner = StartThatCannotBeLookedAt(_mock=True, start_timeout=1)
+    with pytest.raises(CannotStart) as raised:
+        await asyncio.wait_for(spawner.start(), 1)
+    assert "was not ready within 1 s, and the cluster does not say why." in raised.value.jupyterhub_message
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_start_that_is_taken_back_is_cancelled_and_not_failed() -> None:
+    start = StartThatNeverEnds(_mock=True, start_timeout=60).start()
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_an_unexpected_error_shows_a_number_and_not_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+    spawner = StartWithAFault(_mock=True, start_timeout=60)
+    with pytest.raises(CannotStart) as raised:
+        await spawner.start()
+    said = raised.value.jupyterhub_message
+    found = re.search(r"Something broke on our side \(error (\w+)\)\. Tell your admin", said)
+    assert found
+    assert found[1] in caplog.text
+    assert "hunter2" not in said
