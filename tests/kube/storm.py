@@ -9,53 +9,35 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import threading
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
-import jupyterhub
 
+from tests.kube.cluster.places import REPOSITORY
 from tests.kube.kubectl import Kubectl
 
 FAKE_PODS = "10.245.0.0/16"
-POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Spawn:
-    """One spawn's end: 'ready', or 'refused' with the reason, or 'stuck'."""
+    """One spawn's end: 'ready', or 'refused' with the reason, or 'stuck'; `began` counts from the storm's start."""
 
     person: str
     profile: str
     end: str
+    began: float
     seconds: float
     reason: str = ""
 
-
-class AnyServer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = json.dumps({"version": jupyterhub.__version__}).encode()
-        self.send_response(200)
-        self.send_header("X-JupyterHub-Version", jupyterhub.__version__)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class ManyConnections(ThreadingHTTPServer):
-    request_queue_size = 512
-    daemon_threads = True
+    @property
+    def ended(self) -> float:
+        return self.began + self.seconds
 
 
 @contextmanager
@@ -63,13 +45,16 @@ def answering_for_pods(port: int = 8888) -> Iterator[None]:
     """Every address of a simulated pod is this machine's, and answers."""
     route = ["local", FAKE_PODS, "dev", "lo"]
     subprocess.run(["ip", "route", "add", *route], check=True)
-    server = ManyConnections(("0.0.0.0", port), AnyServer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [sys.executable, "-m", "tests.kube.any_server", str(port)]
+    server = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
     try:
+        assert server.stdout.readline() == "listening\n", "the servers of the simulated pods did not start"
         yield
     finally:
-        server.shutdown()
-        server.server_close()
+        server.kill()
+        server.wait()
+        server.stdout.close()
         subprocess.run(["ip", "route", "delete", *route], check=True)
 
 
@@ -101,57 +86,70 @@ def simulated_node(name: str, cpu: int, memory: str, gpus: int) -> dict[str, Any
     }
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """People who start servers by the hub's API, as the spawn page does: told to come back later, they do."""
+
+    http: httpx.AsyncClient
+    started: float
+    deadline_seconds: float  # of one spawn, from the hub's word that it is under way
+
+    async def one_person(self, name: str, profiles: list[str]) -> list[Spawn]:
+        answer = await self.http.post(f"/users/{name}")
+        assert answer.status_code in (201, 409), answer.text
+        return [await self.one_spawn(name, f"s{n}", profile) for n, profile in enumerate(profiles)]
+
+    async def one_spawn(self, name: str, server: str, profile: str) -> Spawn:
+        began = time.monotonic()
+        end, reason = await self._ask(name, server, profile)
+        return Spawn(name, profile, end, began - self.started, time.monotonic() - began, reason)
+
+    async def _ask(self, name: str, server: str, profile: str) -> tuple[str, str]:
+        path = f"/users/{name}/servers/{server}"
+        while True:
+            answer = await self.http.post(path, json={"profile": profile})
+            if answer.status_code != 429:  # the hub's own limit of starts at a time; it says when to come back
+                break
+            await asyncio.sleep(float(answer.headers.get("Retry-After") or 1))
+        if answer.status_code >= 400:
+            return "refused", answer.json().get("message", "")
+        if answer.status_code == 201:
+            return "ready", ""
+        try:
+            async with asyncio.timeout(self.deadline_seconds):
+                return await self._follow(name, server)
+        except TimeoutError:
+            return "stuck", f"no end within {self.deadline_seconds:g} s"
+
+    async def _follow(self, name: str, server: str) -> tuple[str, str]:
+        async with self.http.stream("GET", f"/users/{name}/servers/{server}/progress") as lines:
+            async for line in lines.aiter_lines():
+                if line.startswith("data:"):
+                    event = json.loads(line.removeprefix("data:"))
+                    if event.get("ready"):
+                        return "ready", ""
+                    if event.get("failed"):
+                        return "refused", event.get("message", "")
+        # Ready before the first event was sent: there is no progress to tell then.
+        state = (await self.http.get(f"/users/{name}")).json()["servers"].get(server)
+        return ("ready", "") if state and state["ready"] else ("stuck", "neither ready nor failed, and no reason")
+
+
 async def storm(url: str, token: str, asks: dict[str, list[str]], deadline_seconds: float) -> list[Spawn]:
     """Everybody at once; each person's servers one after the other. `asks`: person -> profiles."""
-    limits = httpx.Limits(max_connections=200)
-    headers = {"Authorization": f"token {token}"}
     async with (
-        httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=120, trust_env=False) as http,
+        httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"token {token}"},
+            limits=httpx.Limits(max_connections=2 * len(asks)),
+            timeout=deadline_seconds,
+            trust_env=False,
+        ) as http,
         asyncio.TaskGroup() as group,
     ):
-        people = [
-            group.create_task(_one_person(http, name, profiles, deadline_seconds)) for name, profiles in asks.items()
-        ]
+        crowd = Crowd(http, time.monotonic(), deadline_seconds)
+        people = [group.create_task(crowd.one_person(name, profiles)) for name, profiles in asks.items()]
     return [spawn for person in people for spawn in person.result()]
-
-
-async def _one_person(http: httpx.AsyncClient, name: str, profiles: list[str], deadline_seconds: float) -> list[Spawn]:
-    answer = await http.post(f"/users/{name}")
-    assert answer.status_code in (201, 409), answer.text
-    return [await _one_spawn(http, name, f"s{n}", profile, deadline_seconds) for n, profile in enumerate(profiles)]
-
-
-async def _one_spawn(http: httpx.AsyncClient, name: str, server: str, profile: str, deadline_seconds: float) -> Spawn:
-    started = time.monotonic()
-
-    def ended(end: str, reason: str = "") -> Spawn:
-        return Spawn(name, profile, end, time.monotonic() - started, reason)
-
-    while True:
-        answer = await http.post(f"/users/{name}/servers/{server}", json={"profile": profile})
-        if answer.status_code != 429:  # the hub's own limit of starts at a time; it says when to come back
-            break
-        await asyncio.sleep(float(answer.headers.get("Retry-After") or 1))
-    if answer.status_code >= 400:
-        return ended("refused", answer.json().get("message", ""))
-    if answer.status_code == 201:
-        return ended("ready")
-    path = f"/users/{name}/servers/{server}/progress"
-    try:
-        async with asyncio.timeout(deadline_seconds), http.stream("GET", path) as lines:
-            if lines.status_code == 200:
-                async for line in lines.aiter_lines():
-                    if line.startswith("data:"):
-                        event = json.loads(line.removeprefix("data:"))
-                        if event.get("ready"):
-                            return ended("ready")
-                        if event.get("failed"):
-                            return ended("refused", event.get("message", ""))
-    except TimeoutError:
-        return ended("stuck")
-    answer = await http.get(f"/users/{name}")
-    state = answer.json()["servers"].get(server)
-    return ended("ready") if state and state["ready"] else ended("stuck", "neither ready nor failed, and no reason")
 
 
 def hub_memory_bytes(kubectl: Kubectl) -> int:

@@ -103,8 +103,21 @@ def wait_for(places: Places, supervisor: subprocess.Popen[bytes], deadline: floa
             time.sleep(0.2)
 
 
+def run_inside(places: Places, command: list[str]) -> int:
+    """Runs `command` where the cluster's addresses exist: in the node's network namespace."""
+    if not is_up(places):
+        raise BringUpFailed("the cluster is not up; run `make kube-up` first")
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(places.kubeconfig),
+        "LABWRIGHT_KUBE_OURS": "1",
+        "PATH": f"{places.programs}:{os.environ['PATH']}",
+    }
+    return subprocess.run(network.inside(NODE_NAMESPACE, *command), env=environment, check=False).returncode
+
+
 def kubectl_command(places: Places) -> list[str]:
     return network.inside(NODE_NAMESPACE, str(places.program("kubectl")), f"--kubeconfig={places.kubeconfig}")
 
 
-__all__ = ["BringUpFailed", "is_up", "kubectl_command", "up"]
+__all__ = ["BringUpFailed", "is_up", "kubectl_command", "run_inside", "up"]

@@ -56,19 +56,6 @@ def store_key() -> str:
     return keys.hash_of([], *(images.key(image) for image in images.ALL))
 
 
-def missing_programs(places: Places) -> str | None:
-    """Why the cluster cannot be had within minutes, in a sentence: its programs take long to build."""
-    if os.geteuid() != 0:
-        return "the cluster needs root"
-    try:
-        wanted = programs.key()
-    except buildah.CannotBuild as error:
-        return str(error)
-    if not keys.is_current(places.programs, wanted):
-        return "the cluster's programs are not built here; `make kube-build` does that in about 20 minutes"
-    return None
-
-
 def missing(places: Places) -> str | None:
     """What stands in the way of `kube-up`, in a sentence; None when all is built from these sources."""
     if os.geteuid() != 0:

@@ -79,6 +79,6 @@ c.Spawner.cmd = ["jupyterhub-singleuser"]
 c.Spawner.default_url = "/lab"
 c.Spawner.start_timeout = int(os.environ["START_TIMEOUT"])
 c.Spawner.http_timeout = 90
-c.Spawner.poll_interval = 2
+c.Spawner.poll_interval = 10
 c.Spawner.poll_jitter = 0
 c.Spawner.consecutive_failure_limit = 0

@@ -1,0 +1,113 @@
+"""The Kubernetes tests as a part of CI: run where the cluster can be had in time, 'skipped: why' elsewhere.
+
+A machine on which Kubernetes cannot run is no failure. A cluster that ran on this machine before and does not
+come up now is one, and so is a failing test, and anything that the cluster leaves behind.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.kube.cluster import bringup, build, buildah, images, keys, programs, teardown
+from tests.kube.cluster.places import Places
+
+# Measured on two busy cores, rounded up.
+PROGRAMS_SECONDS = 1800
+FIRST_IMAGES_SECONDS = 600
+IMAGES_SECONDS = 180
+TESTS_SECONDS = 900
+BUILD_AT_MOST_SECONDS = 1200
+NO_LIMIT = 24 * 3600
+
+# What the cluster needs of the kernel and of its rights: a short try of each, in namespaces of its own.
+TRIES = {
+    "make mount and process namespaces": "unshare --mount --pid --fork true",
+    "make network namespaces and links in them": "unshare --net ip link add a type veth peer name b",
+    "set packet filter rules": "unshare --net nft add table inet probe",
+    "mount overlays": "unshare --mount sh -ec 'mount -t tmpfs none /mnt; cd /mnt; mkdir l u w m; "
+    "mount -t overlay none -o lowerdir=l,upperdir=u,workdir=w m'",
+}
+
+
+def run(places: Places, command: list[str]) -> int:
+    """Runs `command` (the tests) on a cluster that is taken down after it, whatever happens."""
+    why = why_not(places)
+    if why:
+        return skip(why)
+    try:
+        build.build(places)
+        cannot = what_this_machine_refuses()
+        if cannot:
+            return skip(f"this machine does not let us {cannot}")
+        bringup.up(places)
+    except (buildah.CannotBuild, bringup.BringUpFailed, subprocess.CalledProcessError, OSError) as error:
+        teardown.down(places)
+        if has_run_here(places):
+            print(f"The cluster has run on this machine before and cannot be had now: {error}", file=sys.stderr)
+            return 1
+        return skip(f"the cluster cannot be had here: {error}")
+    remember_that_it_runs(places)
+    try:
+        result = bringup.run_inside(places, command)
+    finally:
+        left = teardown.down(places)
+    return result or (1 if left else 0)
+
+
+def why_not(places: Places) -> str | None:
+    if os.geteuid() != 0:
+        return "the cluster needs root"
+    if teardown.is_alive(places):
+        return "a cluster is up on this machine already, and is somebody's"
+    try:
+        wanted = programs.key()
+    except buildah.CannotBuild as error:
+        return str(error)
+    building = 0 if keys.is_current(places.programs, wanted) else PROGRAMS_SECONDS
+    if not keys.is_current(places.sealed, build.store_key()):
+        first = any(not (images.stamp_folder(places, image) / ".key").exists() for image in images.OURS)
+        building += FIRST_IMAGES_SECONDS if first else IMAGES_SECONDS
+    if building > BUILD_AT_MOST_SECONDS:
+        return f"building the cluster here takes about {building // 60} minutes; `make kube-build` does it once"
+    left = int(os.environ.get("LABWRIGHT_KUBE_SECONDS") or NO_LIMIT)
+    if building + TESTS_SECONDS > left:
+        return f"{left // 60} minutes are left, and this takes about {(building + TESTS_SECONDS) // 60}"
+    return None
+
+
+def what_this_machine_refuses() -> str | None:
+    for what, command in TRIES.items():
+        if subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode != 0:
+            return what
+    try:
+        bringup.make_control_groups()
+    except OSError as error:
+        return f"make control groups ({error})"
+    finally:
+        teardown.remove_control_groups()
+    return None
+
+
+def skip(why: str) -> int:
+    print(f"skipped: tests on Kubernetes: {why}")
+    return 0
+
+
+def _memory(places: Places) -> Path:
+    return places.cache / "has-run"
+
+
+def _machine(places: Places) -> str:
+    return f"{programs.key()} {platform.release()}"
+
+
+def has_run_here(places: Places) -> bool:
+    return _memory(places).exists() and _memory(places).read_text() == _machine(places)
+
+
+def remember_that_it_runs(places: Places) -> None:
+    _memory(places).write_text(_machine(places))
