@@ -17,9 +17,9 @@ class CannotBuild(Exception):
 def run(places: Places, *arguments: str) -> str:
     roots = [f"--root={places.cache / 'buildah'}", f"--runroot={places.cache / 'buildah-run'}"]
     command = ["buildah", *roots, "--storage-driver=overlay", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     if done.returncode != 0:
-        raise CannotBuild(f"buildah {arguments[0]} failed; it ended with:\n{done.stdout[-3000:]}")
+        raise CannotBuild(f"buildah {arguments[0]} failed; it ended with:\n{done.stderr[-3000:]}")
     return done.stdout.strip()
 
 

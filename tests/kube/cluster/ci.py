@@ -26,7 +26,7 @@ NO_LIMIT = 24 * 3600
 # What the cluster needs of the kernel and of its rights: a short try of each, in namespaces of its own.
 TRIES = {
     "make mount and process namespaces": "unshare --mount --pid --fork true",
-    "make network namespaces and links in them": "unshare --net ip link add a type veth peer name b",
+    "make network namespaces and links in them": "unshare --net ip link add probe0 type veth peer name probe1",
     "set packet filter rules": "unshare --net nft add table inet probe",
     "mount overlays": "unshare --mount sh -ec 'mount -t tmpfs none /mnt; cd /mnt; mkdir l u w m; "
     "mount -t overlay none -o lowerdir=l,upperdir=u,workdir=w m'",
