@@ -14,7 +14,8 @@ from tests.kube.cluster.places import REPOSITORY, Places
 
 PREFIX = "localhost/labwright"
 CODE = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "hub", "spawner", "kernels",
-        "magics", "extensions/labwright", "examples/welcome.ipynb", "extensions/lab/labwright_lab", "config/lab", ".dockerignore")  # fmt: skip
+        "magics", "extensions/labwright", "examples/welcome.ipynb", "extensions/lab/labwright_lab",
+        "config/lab", ".dockerignore")  # fmt: skip
 
 
 @dataclass(frozen=True)
