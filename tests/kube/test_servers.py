@@ -60,14 +60,17 @@ def start_small(person: Person) -> None:
     person.server("GET", "/lab")  # the server's own login, by the hub's OAuth
 
 
-def failure_of(person: Person, options: dict[str, object], seconds: float = 30) -> tuple[str, float]:
+def failure_of(
+    workbench: Deployment, person: Person, options: dict[str, object], seconds: float = 30
+) -> tuple[str, float]:
     """What a spawn that fails says, and after how many seconds."""
     person.ensure_known()
     started = time.monotonic()
     answer = person.spawn(options)
     if answer.status_code >= 400:
         return answer.json()["message"], time.monotonic() - started
-    events = person.progress(seconds)
+    events = person.progress(seconds, hub_url=workbench.hub_url)
+    assert events, answer.text
     return events[-1]["message"], time.monotonic() - started
 
 
@@ -173,8 +176,8 @@ def start_with_gpu(person: Person) -> None:
     person.wait_until_ready()
 
 
-def test_a_gpu_that_no_node_has_is_refused_with_the_reason(person: Person) -> None:
-    message, seconds = failure_of(person, {"profile": "gpu"})
+def test_a_gpu_that_no_node_has_is_refused_with_the_reason(person: Person, workbench: Deployment) -> None:
+    message, seconds = failure_of(workbench, person, {"profile": "gpu"})
     assert "No node is large enough: this profile asks for 1 GPU, and the largest node has 0 GPUs." in message
     assert seconds < 10
 
@@ -187,14 +190,16 @@ def test_a_gpu_that_no_node_has_is_refused_with_the_reason(person: Person) -> No
         ("elsewhere", "No node has what this profile asks for (labwright/pool=moon)."),
     ],
 )
-def test_a_start_that_cannot_succeed_says_why_within_ten_seconds(person: Person, profile: str, reason: str) -> None:
-    message, seconds = failure_of(person, {"profile": profile})
+def test_a_start_that_cannot_succeed_says_why_within_ten_seconds(
+    person: Person, workbench: Deployment, profile: str, reason: str
+) -> None:
+    message, seconds = failure_of(workbench, person, {"profile": profile})
     assert reason in message
     assert seconds < 10
     print(f"\n{profile}: after {seconds:.1f} s: {message}")
 
 
-def test_a_full_quota_is_told(person: Person, kubectl: Kubectl) -> None:
+def test_a_full_quota_is_told(person: Person, workbench: Deployment, kubectl: Kubectl) -> None:
     kubectl.apply(
         {
             "apiVersion": "v1",
@@ -207,7 +212,7 @@ def test_a_full_quota_is_told(person: Person, kubectl: Kubectl) -> None:
         wait_for(
             "the quota's count", lambda: (kubectl.get("resourcequota", "tight") or {}).get("status", {}).get("used"), 30
         )
-        message, seconds = failure_of(person, {"profile": "small"})
+        message, seconds = failure_of(workbench, person, {"profile": "small"})
         assert "quota has no room for your server" in message
         assert seconds < 10
     finally:
@@ -225,8 +230,10 @@ TAMPERED = [
 
 
 @pytest.mark.parametrize(("options", "word"), TAMPERED)
-def test_a_tampered_request_is_refused(person: Person, options: dict[str, object], word: str, kubectl: Kubectl) -> None:
-    message, _seconds = failure_of(person, options)
+def test_a_tampered_request_is_refused(
+    person: Person, workbench: Deployment, options: dict[str, object], word: str, kubectl: Kubectl
+) -> None:
+    message, _seconds = failure_of(workbench, person, options)
     assert word in message
     assert not kubectl.list("pods", f"hub.jupyter.org/username={person.name}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_asyncio.client.rest import ApiException
 
 from labwright.spawner.kube import CannotStart, KubernetesSpawner
 
@@ -35,6 +36,28 @@ class StartThatNeverEnds(KubernetesSpawner):  # type: ignore[misc]
 class StartWithAFault(KubernetesSpawner):  # type: ignore[misc]
     async def _start(self) -> Any:
         raise AttributeError("password=hunter2")
+
+
+class StartWithAPodThatFails(KubernetesSpawner):  # type: ignore[misc]
+    """Remembers whether its pod is still there."""
+
+    pod_is_there = False
+
+    async def _start(self) -> Any:
+        self.pod_is_there = True
+        raise ApiException(status=403)
+
+    async def stop(self, now: bool = False) -> None:
+        await asyncio.sleep(0.05)
+        self.pod_is_there = False
+
+    def _pod(self) -> Any:
+        return {"metadata": {"uid": "new"}, "status": {}} if self.pod_is_there else None
+
+
+class StartWhosePodCannotBeDeleted(StartWithAPodThatFails):
+    async def stop(self, now: bool = False) -> None:
+        raise TimeoutError("Could not delete pod")
 
 
 @pytest.fixture
@@ -72,3 +95,14 @@ async def test_an_unexpected_error_shows_a_number_and_not_its_own_words(caplog: 
     assert found
     assert found[1] in caplog.text
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("start", [StartWithAPodThatFails, StartWhosePodCannotBeDeleted])
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_start_that_failed_has_no_pod_when_it_says_so(start: type[StartWithAPodThatFails]) -> None:
+    """While the hub stops a failed start it tells nobody of the failure, and answers 500 when that takes seconds."""
+    spawner = start(_mock=True, start_timeout=60)
+    with pytest.raises(CannotStart) as raised:
+        await spawner.start()
+    assert "may not start servers in this cluster" in raised.value.jupyterhub_message
+    assert spawner.pod_is_there == (start is StartWhosePodCannotBeDeleted)

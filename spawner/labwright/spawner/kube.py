@@ -34,7 +34,7 @@ from labwright.spawner.explanations import Explanation
 from labwright.spawner.profiles import Choice, Workbench, choose
 
 LOOK_EVERY_SECONDS = 0.5
-NODES_KEPT_SECONDS = 30.0
+NODES_KEPT_SECONDS = 5.0
 OWN_SHARE_OF_TIMEOUT = 0.9  # the hub's own timeout says 'it took too long', and not why
 STATUSES = {"quota": 409, "limit": 409, "no-node-fits": 409, "image": 409}  # the others are 503: trying again helps
 
@@ -125,8 +125,20 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         self._explanation = None
         before = self._pod()
         self._stale_uid = before["metadata"]["uid"] if before else None
-        self._start_future = asyncio.ensure_future(self._start_or_explain())
+        self._start_future = asyncio.ensure_future(self._start_or_clean_up())
         return self._start_future
+
+    async def _start_or_clean_up(self) -> Any:
+        """The hub calls a failed start that it still stops neither pending nor failed: its pod is gone before."""
+        try:
+            return await self._start_or_explain()
+        except CannotStart:
+            if self._pod() is not None:
+                try:
+                    await self.stop(now=True)
+                except (ApiException, TimeoutError) as error:  # the hub tries again
+                    self.log.warning("%s is not deleted yet: %s", self.pod_name, error)
+            raise
 
     async def _start_or_explain(self) -> Any:
         began = time.monotonic()
