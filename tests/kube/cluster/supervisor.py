@@ -21,7 +21,7 @@ from tests.kube.cluster.api import Api
 from tests.kube.cluster.places import CGROUP_ROOT, KUBE, MOUNT_POINTS, OUTSIDE_NAMESPACE, Places
 
 RESTARTS_ALLOWED = 20
-# etcd of Debian is too old for streamed lists; without this each client asks for one first and logs the refusal.
+# See the API server's WatchList: without this each client of 1.34 asks for a streamed list first and logs the refusal.
 GO_PROGRAMS_ENVIRONMENT = {"KUBE_FEATURE_WatchListClient": "false", "GOMAXPROCS": str(max(2, os.cpu_count() or 2))}
 
 

@@ -1,5 +1,6 @@
 """The hub of the tests: everybody with the password may log in, and profiles come from workbench.yaml."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from labwright.hub.spawn_page import options_from_form, render_cards
 from labwright.spawner.kube import KubernetesSpawner
 from labwright.spawner.manifests import Deployment
 from labwright.spawner.profiles import profiles_for
-from labwright.spawner.workbench import load
+from labwright.spawner.workbench import WatchedWorkbench
 
+log = logging.getLogger("labwright.hub")
 c = get_config()  # noqa: F821 - JupyterHub puts it here
 NAMESPACE = os.environ["POD_NAMESPACE"]
 WORKBENCH = Path("/etc/labwright/workbench.yaml")
@@ -66,7 +68,7 @@ c.JupyterHub.load_roles = [
 ]
 
 c.JupyterHub.spawner_class = KubernetesSpawner
-c.KubernetesSpawner.workbench = lambda: load(WORKBENCH)
+c.KubernetesSpawner.workbench = WatchedWorkbench(WORKBENCH, lambda problem: log.error("%s", problem))
 c.KubernetesSpawner.deployment = Deployment(
     images={"user": os.environ["USER_IMAGE"], "gpu": os.environ["USER_GPU_IMAGE"]},
     home_bytes=2**30,
