@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_asyncio.client import V1ObjectMeta, V1Pod
 from kubernetes_asyncio.client.rest import ApiException
 
-from labwright.spawner.kube import CannotStart, KubernetesSpawner
+from labwright.spawner.kube import START_ANNOTATION, CannotStart, KubernetesSpawner
 
 KUBECONFIG = """\
 {apiVersion: v1, kind: Config, current-context: none, clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}],
@@ -55,6 +56,22 @@ class StartWithAPodThatFails(KubernetesSpawner):  # type: ignore[misc]
         return {"metadata": {"uid": "new"}, "status": {}} if self.pod_is_there else None
 
 
+class ApiThatAnswersTooLate:
+    """Makes the pod at the first try, but says so to nobody."""
+
+    def __init__(self) -> None:
+        self.pods: list[Any] = []
+
+    async def create_namespaced_pod(self, namespace: str, pod: Any) -> Any:
+        if self.pods:
+            raise ApiException(status=409)
+        self.pods.append(pod)
+        await asyncio.Event().wait()
+
+    async def read_namespaced_pod(self, name: str, namespace: str, **_options: Any) -> Any:
+        return self.pods[0]
+
+
 class StartWhosePodCannotBeDeleted(StartWithAPodThatFails):
     async def stop(self, now: bool = False) -> None:
         raise TimeoutError("Could not delete pod")
@@ -73,7 +90,7 @@ async def test_a_start_that_the_hub_gives_up_has_a_reason() -> None:
     spawner = StartThatCannotBeLookedAt(_mock=True, start_timeout=1)
     with pytest.raises(CannotStart) as raised:
         await asyncio.wait_for(spawner.start(), 1)
-    assert "was not ready within 1 s, and the cluster does not say why." in raised.value.jupyterhub_message
+    assert "The cluster is busy: it did not take your server within 1 s." in raised.value.jupyterhub_message
 
 
 @pytest.mark.usefixtures("kubeconfig")
@@ -106,3 +123,13 @@ async def test_a_start_that_failed_has_no_pod_when_it_says_so(start: type[StartW
         await spawner.start()
     assert "may not start servers in this cluster" in raised.value.jupyterhub_message
     assert spawner.pod_is_there == (start is StartWhosePodCannotBeDeleted)
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_pod_that_was_made_before_its_answer_came_too_late_is_kept() -> None:
+    spawner = StartWithAPodThatFails(_mock=True)
+    spawner.api = api = ApiThatAnswersTooLate()
+    pod = V1Pod(metadata=V1ObjectMeta(name="jupyter-ada", annotations={START_ANNOTATION: "this-start"}))
+    assert not await spawner._make_create_pod_request(pod, 0.05)
+    assert await spawner._make_create_pod_request(pod, 0.05)
+    assert api.pods == [pod]

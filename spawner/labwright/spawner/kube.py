@@ -39,6 +39,9 @@ OWN_SHARE_OF_TIMEOUT = 0.9  # the hub's own timeout says 'it took too long', and
 STATUSES = {"quota": 409, "limit": 409, "no-node-fits": 409, "image": 409}  # the others are 503: trying again helps
 
 
+START_ANNOTATION = "labwright/start"
+
+
 class CannotStart(web.HTTPError):
     """A start that ended with a reason: what JupyterHub's page, events and API show, and never a traceback."""
 
@@ -93,6 +96,8 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
     )
 
     _explanation: Explanation | None = None
+    _pod_asked_for: str | None = None  # this start's mark on the pod, once its creation was asked for
+    _began = 0.0
     _last_end: dict[str, Any] | None = None
     _stale_uid: str | None = None
     _nodes: tuple[float, asyncio.Future[list[dict[str, Any]] | None]] | None = None
@@ -100,6 +105,15 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
     @default("pvc_name_template")
     def _home_name(self) -> str:
         return "home-{username}"
+
+    @default("k8s_api_request_timeout")
+    def _request_timeout(self) -> int:
+        # KubeSpawner's 3 s are shorter than a busy cluster takes: what it gives up has often been done.
+        return 30
+
+    @default("k8s_api_request_retry_timeout")
+    def _retry_timeout(self) -> int:
+        return 90
 
     def choice(self) -> Choice:
         """The profile that the stored options name, looked up in the file as it is now."""
@@ -112,6 +126,24 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         deployment = manifests.with_images(self.deployment, self.workbench().images)
         for name, value in manifests.spawner_settings(chosen.profile, chosen.options, deployment).items():
             setattr(self, name, value)
+        self.extra_annotations = {START_ANNOTATION: secrets.token_hex(8)}
+
+    async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
+        """As KubeSpawner's, which takes a pod that its own first try made for somebody else's, and kills it."""
+        mark = pod.metadata.annotations.get(START_ANNOTATION)
+        if mark is not None and mark == self._pod_asked_for and await self._is_made(mark):
+            return True
+        self._pod_asked_for = mark
+        made: bool = await super()._make_create_pod_request(pod, request_timeout)
+        return made
+
+    async def _is_made(self, mark: str) -> bool:
+        """Whether this start's pod is there although the answer to its creation never came."""
+        try:
+            found = await self.api.read_namespaced_pod(self.pod_name, self.namespace, _request_timeout=10)
+        except (ApiException, TimeoutError):
+            return False
+        return (found.metadata.annotations or {}).get(START_ANNOTATION) == mark
 
     async def get_options_form(self) -> Any:
         """The page's form, below the reason why the last server ended, if it did not end by its owner's wish."""
@@ -123,6 +155,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
 
     def start(self) -> asyncio.Future[Any]:
         self._explanation = None
+        self._began = time.monotonic()
         before = self._pod()
         self._stale_uid = before["metadata"]["uid"] if before else None
         self._start_future = asyncio.ensure_future(self._start_or_clean_up())
@@ -141,10 +174,9 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
             raise
 
     async def _start_or_explain(self) -> Any:
-        began = time.monotonic()
         own_limit = self.start_timeout * OWN_SHARE_OF_TIMEOUT
         try:
-            url = await self._start_and_look(began + own_limit)
+            url = await self._start_and_look(self._began + own_limit)
         except web.HTTPError:
             raise
         except LabwrightError as error:
@@ -155,7 +187,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
             raise CannotStart(self._given_up()) from error
         except asyncio.CancelledError:
             # By the hub's own time limit, which says nothing to the owner; or by somebody's wish.
-            if time.monotonic() - began < own_limit:
+            if time.monotonic() - self._began < own_limit:
                 raise
             raise CannotStart(self._given_up()) from None
         except Exception as error:
@@ -180,8 +212,11 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
 
     def _given_up(self) -> Explanation:
         """The reason that held to the end; a start of which the cluster says nothing was slow."""
-        seconds = f"{self.start_timeout:g}"
+        seconds = f"{time.monotonic() - self._began:.0f}"
         found = self._explanation
+        if found is None and self._pod() is None:
+            sentence = f"The cluster is busy: it did not take your server within {seconds} s."
+            return Explanation("cluster-busy", sentence, "Try again in a minute.", True)
         if found is None:
             sentence = f"Your server was not ready within {seconds} s, and the cluster does not say why."
             return Explanation("slow", sentence, "Try again; tell your admin if it stays so.", True)
