@@ -88,6 +88,7 @@ def test_a_person_logs_in_sees_the_cards_and_runs_a_cell_in_a_pod(person: Person
     lab = person.server("GET", "/lab")
     assert lab.status_code == 200
     assert "jupyter-config-data" in lab.text
+    assert "@labwright/lab" in lab.text  # our extension is in the image
     outcome = person.run(person.start_kernel(), "import sys; print(6 * 7, sys.prefix)")
     assert outcome.text.split() == ["42", "/opt/labwright"]
     pod = kubectl.get("pod", pod_of(kubectl, person))

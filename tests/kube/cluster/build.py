@@ -48,6 +48,7 @@ def build(places: Places) -> None:
         images.select(places, list(images.ALL), chosen)
         store.fill(places, chosen)
         shutil.rmtree(chosen)
+        images.tidy(places)
         keys.stamp(places.sealed, wanted)
     print(f"built after {time.monotonic() - started:.0f} s; the cache is {places.cache}")
 

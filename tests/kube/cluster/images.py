@@ -59,7 +59,7 @@ def build(places: Places) -> list[Image]:
             build_static(places, image)
         else:
             base.ensure(places)
-            build_from_dockerfile(places, image)
+            build_from_dockerfile(places, image, f"--tag={image.tag}")
         export(places, image)
         folder.mkdir(parents=True, exist_ok=True)
         keys.stamp(folder, wanted)
@@ -74,10 +74,10 @@ def build_static(places: Places, image: Image) -> None:
     buildah.commit(places, container, image.tag)
 
 
-def build_from_dockerfile(places: Places, image: Image) -> None:
+def build_from_dockerfile(places: Places, image: Image, *more: str) -> None:
     arguments = ["bud", "--isolation=chroot", "--network=host", "--pull-never", "--layers",
-                 f"--timestamp={buildah.TIMESTAMP}", f"--tag={image.tag}",
-                 f"--file=images/{image.name}/Dockerfile", *own_certificates(), *package_cache()]  # fmt: skip
+                 f"--timestamp={buildah.TIMESTAMP}", f"--file=images/{image.name}/Dockerfile",
+                 *own_certificates(), *package_cache(), *more]  # fmt: skip
     buildah.run(places, *arguments, ".")
 
 
@@ -110,9 +110,23 @@ def manifests(places: Places) -> dict[str, Any]:
     return {e["annotations"][name]: e for e in index["manifests"] if name in e.get("annotations", {})}
 
 
-def digest(places: Places, image: Image) -> str:
-    answer: str = manifests(places)[image.tag]["digest"]
-    return answer
+def tidy(places: Places) -> None:
+    """Removes what replaced images left behind, in buildah's storage and in the layout."""
+    # The stage that needs the network keeps a name, and so its layers.
+    build_from_dockerfile(places, Image("user"), "--target=tools", f"--tag={PREFIX}/tools:cache")
+    buildah.run(places, "rmi", "--prune")
+    known = manifests(places).values()
+    (places.layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": list(known)}))
+    kept = {_blob(places.layout, found) for entry in known for found in contents(places, entry)}
+    for blob in (places.layout / "blobs" / "sha256").iterdir():
+        if blob not in kept:
+            blob.unlink()
+
+
+def contents(places: Places, entry: dict[str, Any]) -> list[str]:
+    """The digests of an image's manifest, configuration and layers."""
+    manifest = json.loads(_blob(places.layout, entry["digest"]).read_text())
+    return [entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
 
 
 def select(places: Places, images: list[Image], folder: Path) -> None:
@@ -124,8 +138,7 @@ def select(places: Places, images: list[Image], folder: Path) -> None:
     entries = []
     for image in images:
         entry = dict(known[image.tag])
-        manifest = json.loads(_blob(places.layout, entry["digest"]).read_text())
-        for found in (entry["digest"], manifest["config"]["digest"], *(x["digest"] for x in manifest["layers"])):
+        for found in contents(places, entry):
             link = _blob(folder, found)
             if not link.exists():
                 link.hardlink_to(_blob(places.layout, found))
