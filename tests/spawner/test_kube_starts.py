@@ -77,6 +77,11 @@ class StartWhosePodCannotBeDeleted(StartWithAPodThatFails):
         raise TimeoutError("Could not delete pod")
 
 
+class StartWhosePodTakesLongToDelete(StartWithAPodThatFails):
+    async def stop(self, now: bool = False) -> None:
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "kubeconfig"
@@ -133,3 +138,10 @@ async def test_a_pod_that_was_made_before_its_answer_came_too_late_is_kept() -> 
     assert not await spawner._make_create_pod_request(pod, 0.05)
     assert await spawner._make_create_pod_request(pod, 0.05)
     assert api.pods == [pod]
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_reason_outlasts_a_deletion_that_the_hub_does_not_wait_for() -> None:
+    with pytest.raises(CannotStart) as raised:
+        await asyncio.wait_for(StartWhosePodTakesLongToDelete(_mock=True).start(), 0.2)
+    assert "may not start servers in this cluster" in raised.value.jupyterhub_message

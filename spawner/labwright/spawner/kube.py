@@ -169,7 +169,8 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
             if self._pod() is not None:
                 try:
                     await self.stop(now=True)
-                except (ApiException, TimeoutError) as error:  # the hub tries again
+                # Cancelled: by the hub's time limit, which must not take the reason away. The hub tries again.
+                except (ApiException, TimeoutError, asyncio.CancelledError) as error:
                     self.log.warning("%s is not deleted yet: %s", self.pod_name, error)
             raise
 
