@@ -1,8 +1,8 @@
 """A person's server: `jupyterhub-singleuser`, started without the hub's own pages and database.
 
 JupyterHub's log takes the class of its health check from the hub's page handlers, and its metrics name the hub's
-tables: with them come Alembic and the hub, 0.2 s of the 1.0 s of processor time until a server answers. No server has
-that handler, so a class that nothing is an instance of does as well; the tables load should somebody ask for them.
+tables: with them come Alembic and the hub, a sixth of the processor time until a server answers. No server has that
+handler, so a class that nothing is an instance of does as well; the tables load should somebody ask for them.
 """
 
 from __future__ import annotations
