@@ -171,6 +171,16 @@ async def test_a_killed_launcher_finds_its_processes_again(launcher: Any) -> Non
     assert not psutil.pid_exists(launched.pid) or psutil.Process(launched.pid).status() == "zombie"
 
 
+async def test_nothing_starts_once_all_is_being_stopped(launcher: Any) -> None:
+    """Core starts another runner as soon as one has ended, also while the workbench is being stopped."""
+    first = await launcher.client.launch(ALICE, ["sleep", "1000"], env={}, limits=NO_LIMITS, name="x")
+    assert await launcher.client.stop_all(grace_seconds=1) == 1
+    assert not (await launcher.client.status(first.id)).running
+    with pytest.raises(Unavailable, match="launcher"):
+        await launcher.client.launch(ALICE, ["sleep", "1000"], env={}, limits=NO_LIMITS, name="x")
+    assert await launcher.client.running() == []
+
+
 async def test_an_unknown_id_is_not_found_and_garbage_is_refused(launcher: Any) -> None:
     with pytest.raises(NotFound):
         await launcher.client.status("nothing")

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from labwright.api.errors import Forbidden, InternalError, InvalidRequest, LabwrightError, NotFound
+from labwright.api.errors import Forbidden, InternalError, InvalidRequest, LabwrightError, NotFound, Unavailable
 from labwright.spawner import cgroups, execution, listeners, processes
 from labwright.spawner.accounts import Account, ensure_account
 from labwright.spawner.launcher import Limits
@@ -47,6 +47,7 @@ class LauncherService:
         self._records = records
         self._by_user = by_user
         self._groups = groups
+        self._closing = False
         self._cleanups: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Handler] = {
             "prepare": self.prepare,
@@ -69,6 +70,8 @@ class LauncherService:
 
     async def launch(self, ask: dict[str, Any]) -> dict[str, Any]:
         argv = [str(part) for part in ask["argv"]]
+        if self._closing:
+            raise Unavailable("The launcher", remedy="The workbench is being stopped.")
         if not argv:
             raise InvalidRequest("There is no program to start.")
         account = self._account(ask)
@@ -131,6 +134,8 @@ class LauncherService:
         return {"processes": [{"id": r.id, "principal": r.principal, "name": r.name, "pid": r.pid} for r in alive]}
 
     async def stop_all(self, ask: dict[str, Any]) -> dict[str, Any]:
+        # Core puts the run of a stopped runner back and starts another one, which nobody would end any more.
+        self._closing = True
         alive = [record for record in self._records.all() if not record.ended]
         for record in alive:
             record.stopping = True
