@@ -3,7 +3,7 @@
     python3 config/environments.py hub user mlflow     # what `make up` needs
     python3 config/environments.py dev                 # what `make test` needs: everything in .venv
 
-Each environment is rebuilt only when uv.lock, pyproject.toml or the interpreter changed.
+Each environment is rebuilt only when uv.lock, pyproject.toml, a file that is copied into it or the interpreter changed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ ENVIRONMENTS = {
     "dev": (".venv", ["--all-extras", "--group", "dev"]),
 }
 SOURCES = ("hub/labwright", "spawner/labwright", "kernels/labwright", "magics/labwright", "extensions/labwright")
+# What the wheel copies beside the packages (pyproject.toml, shared-data).
+COPIED = (
+    "config/lab/*.json",
+    "examples/*.ipynb",
+    "extensions/labwright/extensions/config/*.json",
+    "kernels/kernelspec/*",
+    "magics/ipython_kernel_config.py",
+)
 SUPPORTED = ((3, 11), (3, 13))
 
 
@@ -87,8 +95,9 @@ def find_uv(interpreter: Path) -> str:
 
 def fingerprint(interpreter: Path) -> str:
     digest = hashlib.sha256(str(interpreter).encode())
-    for name in ("uv.lock", "pyproject.toml"):
-        digest.update((ROOT / name).read_bytes())
+    for pattern in ("uv.lock", "pyproject.toml", *COPIED):
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

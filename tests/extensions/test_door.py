@@ -191,13 +191,23 @@ async def test_cookies_neither_leave_nor_come_back(server: Server, backend: Back
 
 async def test_without_a_login_nothing_is_forwarded(server: Server, backend: Backend) -> None:
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as stranger:
-        for path in ("core/me", "data/connections", "mlflow/", "clusters/c/dashboard/", "status", "welcome"):
+        for path in ("core/me", "data/connections", "mlflow/", "clusters/c/dashboard/", "status", "examples"):
             assert (await stranger.get(f"/labwright/{path}")).status_code == 403
             assert (await stranger.post(f"/labwright/{path}", json={})).status_code == 403
         # The connection is closed with the body unread, so the answer says so: nobody asks again on it.
         for _ in range(20):
             assert (await stranger.get("/labwright/core/jobs")).headers["Connection"] == "close"
     assert backend.asked == []
+
+
+async def test_the_examples_are_there_and_nothing_beside_them(server: Server) -> None:
+    async with server.client() as client:
+        names = (await client.get("/labwright/examples")).json()["items"]
+        assert {"welcome.ipynb", "late_flights.ipynb"} <= set(names)
+        for name in names:
+            assert (await client.get(f"/labwright/examples/{name}")).json()["nbformat"] == 4
+        for name in ("no.ipynb", "..%2F..%2Fjupyter%2Flab%2Fsettings%2Foverrides.json", "%2e%2e"):
+            assert (await client.get(f"/labwright/examples/{name}")).status_code == 404
 
 
 async def test_a_page_without_the_xsrf_token_changes_nothing(server: Server, backend: Backend) -> None:

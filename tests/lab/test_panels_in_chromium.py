@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -159,3 +160,17 @@ def test_run_all_right_after_opening_waits_for_the_kernel_instead_of_asking(page
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     expect(page.locator(".jp-OutputArea-output").last).to_have_text("42", timeout=60_000)
     expect(page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_the_example_opens_as_a_copy_that_is_the_persons_own(page: Page, home: Path, lab: tuple[str, str]) -> None:
+    card(page, "Example model")
+    expect(page.locator(".jp-NotebookPanel:visible h1").first).to_have_text(re.compile("Late flights"))
+    copy = home / "examples" / "late_flights.ipynb"
+    written = nbformat.read(copy, 4)
+    written.cells[0].source = "# Mine"
+    nbformat.write(written, copy)
+    page.goto(lab[0])
+    page.locator(".jp-Launcher").wait_for(timeout=60_000)
+    card(page, "Welcome notebook")
+    expect(page.locator(".jp-NotebookPanel:visible h1").first).to_have_text(re.compile("Welcome to Labwright"))
+    assert nbformat.read(copy, 4).cells[0].source == "# Mine"

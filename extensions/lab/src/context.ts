@@ -26,6 +26,7 @@ export const Command = {
   showExperiments: 'labwright:show-experiments',
   showJobs: 'labwright:show-jobs',
   welcome: 'labwright:welcome',
+  example: 'labwright:example',
   schedule: 'labwright:schedule',
   startDask: 'labwright:start-dask',
   startSpark: 'labwright:start-spark',

@@ -56,7 +56,7 @@ export function duration(seconds: number): string {
   }
   const hours = Math.floor(minutes / 60);
   if (hours < 48) {
-    return minutes % 60 === 0 ? `${hours} h` : `${hours} h ${minutes % 60} m`;
+    return minutes % 60 === 0 || hours >= 10 ? `${hours} h` : `${hours} h ${minutes % 60} m`;
   }
   return `${Math.round(hours / 24)} d`;
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from jupyter_server.extension.application import ExtensionApp
@@ -44,10 +43,10 @@ class LabwrightExtension(ExtensionApp):
     def initialize_handlers(self) -> None:
         from labwright.extensions.activity import ActivityHandler
         from labwright.extensions.door import DoorHandler
+        from labwright.extensions.examples import ExampleHandler, ExamplesHandler
         from labwright.extensions.exporters import ExportersHandler
         from labwright.extensions.sockets import DashboardSocket
         from labwright.extensions.status import StatusHandler
-        from labwright.extensions.welcome import WelcomeHandler
 
         own = {"extension": self}
         self.handlers.extend(
@@ -55,7 +54,8 @@ class LabwrightExtension(ExtensionApp):
                 (r"/api/nbconvert", ExportersHandler),
                 (r"/labwright/status", StatusHandler, own),
                 (r"/labwright/activity", ActivityHandler, own),
-                (r"/labwright/welcome", WelcomeHandler, own),
+                (r"/labwright/examples", ExamplesHandler, own),
+                (r"/labwright/examples/([^/]+)", ExampleHandler, own),
                 (r"/labwright/clusters/[^/]+/dashboard/(?:.*/)?ws", DashboardSocket, own),
                 (r"/labwright/clusters/[^/]+/dashboard/.*", DoorHandler, {**own, "part": "clusters"}),
                 *[
@@ -108,8 +108,3 @@ class LabwrightExtension(ExtensionApp):
     async def stop_extension(self) -> None:
         if "client" in self.__dict__:
             await self.client.aclose()
-
-
-def welcome_notebook() -> str:
-    """The notebook behind the launcher's Welcome card, as JSON text."""
-    return (files("labwright.extensions") / "welcome.ipynb").read_text(encoding="utf-8")

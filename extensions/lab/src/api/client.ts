@@ -53,7 +53,8 @@ export class Api {
   constructor(readonly transport: Transport) {}
 
   status = (): Promise<ServerStatus> => this.json('GET', 'status');
-  welcome = (): Promise<Record<string, unknown>> => this.json('GET', 'welcome');
+  examples = (): Promise<{ items: string[] }> => this.json('GET', 'examples');
+  example = (name: string): Promise<Record<string, unknown>> => this.json('GET', `examples/${seg(name)}`);
   me = (): Promise<m.Me> => this.core('GET', 'me');
 
   jobs = (search = ''): Promise<m.JobPage> => this.core('GET', 'jobs', undefined, { limit: 200, search });

@@ -40,7 +40,9 @@ export function Listing<T>(props: ListingProps<T>): JSX.Element {
   return (
     <>
       {problem && <ErrorNote trans={props.trans} problem={problem} retry={props.retry} />}
-      {props.isEmpty(value) ? <div className="lw-empty">{props.empty}</div> : props.children(value)}
+      {!props.isEmpty(value)
+        ? props.children(value)
+        : problem === undefined && <div className="lw-empty">{props.empty}</div>}
     </>
   );
 }
@@ -91,7 +93,7 @@ export function State({ state, text }: { state: string; text?: string }): JSX.El
   return (
     <span className={`lw-state lw-mod-${kind}`} data-state={state}>
       <span className="lw-dot" aria-hidden="true" />
-      {text ?? state}
+      <span className="lw-state-text">{text ?? state}</span>
     </span>
   );
 }

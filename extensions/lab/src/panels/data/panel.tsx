@@ -76,7 +76,7 @@ function ConnectionItem({ lw, model, connection }: Props & { connection: Connect
             {connection.granted ? (
               <State state={connection.state} text={connection.state === 'ready' ? '' : trans.__(connection.state)} />
             ) : (
-              <span className="lw-faint">{trans.__('ask')}</span>
+              <span className="lw-faint">{trans.__('no grant')}</span>
             )}
           </>
         }

@@ -49,7 +49,7 @@ export function Compare({ lw, experiment, runs }: CompareProps): JSX.Element {
             <h2>{trans.__('Metrics')}</h2>
             <Matrix runs={value} rows={metricRows(value)} lw={lw} />
             <h2>{trans.__('Parameters')}</h2>
-            <Matrix runs={value} rows={diffParams(value)} lw={lw} />
+            <Parameters runs={value} lw={lw} />
           </>
         )}
       </Listing>
@@ -74,6 +74,29 @@ function metricRows(runs: readonly TrackedRun[]): MatrixRow[] {
   });
 }
 
+/** Those that differ; the others on demand, since a fitted model logs dozens. */
+function Parameters({ lw, runs }: { lw: Labwright; runs: readonly TrackedRun[] }): JSX.Element {
+  const { trans } = lw;
+  const [all, setAll] = useState(false);
+  const rows = diffParams(runs);
+  const equal = rows.filter(row => !row.differs).length;
+  return (
+    <>
+      {equal > 0 && (
+        <label className="lw-check">
+          <input type="checkbox" checked={all} onChange={event => setAll(event.target.checked)} />
+          {trans.__('Show the %1 that are equal too', equal)}
+        </label>
+      )}
+      {!all && equal > 0 && equal === rows.length ? (
+        <p className="lw-faint">{trans.__('All %1 are equal.', equal)}</p>
+      ) : (
+        <Matrix runs={runs} rows={all ? rows : rows.filter(row => row.differs)} lw={lw} />
+      )}
+    </>
+  );
+}
+
 function Matrix({ lw, runs, rows }: { lw: Labwright; runs: readonly TrackedRun[]; rows: MatrixRow[] }): JSX.Element {
   if (rows.length === 0) {
     return <p className="lw-faint">{lw.trans.__('None.')}</p>;
@@ -95,9 +118,13 @@ function Matrix({ lw, runs, rows }: { lw: Labwright; runs: readonly TrackedRun[]
         <tbody>
           {rows.map(row => (
             <tr key={row.key} data-differs={row.differs}>
-              <th scope="row">{row.key}</th>
+              <th scope="row" title={row.key}>
+                {row.key}
+              </th>
               {row.values.map((value, at) => (
-                <td key={at}>{value ?? '–'}</td>
+                <td key={at} title={value}>
+                  {value ?? '–'}
+                </td>
               ))}
             </tr>
           ))}

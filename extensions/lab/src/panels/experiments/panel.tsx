@@ -85,9 +85,11 @@ function Experiments({ lw, model }: Props): JSX.Element {
 
 function Models({ lw, model }: Props): JSX.Element | null {
   const { trans } = lw;
-  const { models } = model.state;
-  if (models.value === undefined && models.problem) {
-    return null; // the experiments above say why
+  const { experiments } = model.state;
+  // The experiments above say what is wrong; what was known before stays.
+  const models = experiments.problem ? { ...model.state.models, problem: undefined } : model.state.models;
+  if (models.value === undefined && experiments.problem) {
+    return null;
   }
   return (
     <section aria-label={trans.__('Registered models')}>

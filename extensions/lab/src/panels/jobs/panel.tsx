@@ -79,9 +79,11 @@ function JobItem({ lw, model, job }: Props & { job: Job }): JSX.Element {
           {job.name}
         </span>
       </button>
-      <p className="lw-job-when">
-        {job.paused ? <State state="cancelled" text={trans.__('paused')} /> : run && <RunBadge run={run} />}
-      </p>
+      {(job.paused || run) && (
+        <p className="lw-job-when">
+          {job.paused ? <State state="cancelled" text={trans.__('paused')} /> : run && <RunBadge run={run} />}
+        </p>
+      )}
       <p className="lw-job-when">
         {job.schedule === null ? (
           trans.__('runs when asked')
@@ -124,9 +126,14 @@ function JobDetails({ lw, model, job }: Props & { job: Job }): JSX.Element {
           {trans.__('Delete')}
         </button>
       </div>
-      {job.schedule && job.next_firings.length > 0 && !job.paused && (
+      {job.schedule && job.next_firings.length > 1 && !job.paused && (
         <p className="lw-firings">
-          {trans.__('Fires')} {job.next_firings.map(time => inZone(time, job.schedule!.timezone)).join(' · ')}
+          {trans.__('then')}{' '}
+          {job.next_firings.slice(1).map(time => (
+            <span key={time} title={absolute(time)}>
+              {inZone(time, job.schedule!.timezone)}
+            </span>
+          ))}
         </p>
       )}
       <Listing

@@ -110,7 +110,7 @@ function ParameterField({ model, field }: { model: ScheduleModel; field: Field }
   const error = model.state.errors[field.name];
   const change = (next: string | boolean): void => model.setValue(field.name, next);
   return (
-    <Labelled label={field.title} hint={field.type} help={field.description} error={error}>
+    <Labelled label={field.title} hint={field.type === 'json' ? 'JSON' : field.type} help={field.description} error={error}>
       {(id, described) => {
         const shared = { id, 'aria-describedby': described, 'aria-invalid': error !== undefined };
         if (field.type === 'boolean') {
