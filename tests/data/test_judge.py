@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from labwright.api.errors import AccessDenied, BadQuery
+from labwright.hub.data.gateway import bind
 from labwright.hub.data.judge import Rules, judge, position_in
 
 
@@ -182,6 +185,25 @@ def test_names_are_written_out_and_parameters_numbered() -> None:
     assert verdict.sql.count("$") == 3
     assert set(verdict.parameters) == {"x", "y"}
     assert 'FROM "public".flights AS flights' in verdict.sql
+
+
+@pytest.mark.parametrize("dialect", ["postgres", "duckdb"])
+@pytest.mark.parametrize("written", ["IN (:x)", "IN :x", "NOT IN (:x)"])
+def test_a_list_in_an_in_is_bound_value_by_value(dialect: str, written: str) -> None:
+    verdict = judge(f"SELECT * FROM flights WHERE a {written} AND b = :y", rules(dialect), {"x": 3})
+    assert verdict.parameters in (("x[0]", "x[1]", "x[2]", "y"), ("y", "x[0]", "x[1]", "x[2]"))
+    assert bind(verdict, {"x": ["a", "b", "c"], "y": 1}) in (["a", "b", "c", 1], [1, "a", "b", "c"])
+    assert verdict.sql.count("$") == 4
+    beside = judge("SELECT * FROM flights WHERE a IN ('z', :x, :y)", rules(dialect), {"x": 2})
+    assert beside.sql.count("$") == 3
+    assert "'z'" in beside.sql
+
+
+def test_an_empty_list_and_one_too_long_say_what_to_do() -> None:
+    for length, remedy in ((0, "only when it has one"), (10_001, r"ANY\(:x\)")):
+        with pytest.raises(BadQuery) as raised:
+            judge("SELECT * FROM flights WHERE a IN (:x)", rules("postgres"), {"x": length})
+        assert re.search(remedy, raised.value.remedy)
 
 
 def test_a_refusal_names_the_table_and_whom_to_ask() -> None:

@@ -64,6 +64,17 @@ def test_dates_and_lists_bind(service) -> None:
     assert 0 < rows(answer)[0]["n"] < 30000
 
 
+@pytest.mark.parametrize("connection", ["warehouse", "lake"])
+def test_a_list_fits_an_in_and_stays_a_value(service, connection: str) -> None:
+    evil = "x') OR ('1'='1"
+    client, sql = service.client("alice"), "SELECT count(*) AS n FROM airlines WHERE carrier IN (:carriers)"
+    for carriers, expected in ((["UA", "AA", evil], 2), ([evil], 0)):
+        assert rows(ask(client, connection, sql, parameters={"carriers": carriers})) == [{"n": expected}]
+    empty = ask(client, connection, sql, parameters={"carriers": []})
+    assert empty.status_code == 422
+    assert "is empty" in empty.json()["detail"]
+
+
 def test_the_limit_stops_the_stream(service) -> None:
     answer = ask(service.client("alice"), "warehouse", "SELECT * FROM flights", limit=7)
     assert len(rows(answer)) == 7

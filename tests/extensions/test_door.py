@@ -299,6 +299,12 @@ async def test_status_tells_memory_of_this_server(server: Server) -> None:
     assert status["memory_used_bytes"] > 1_000_000
 
 
+async def test_a_dashboard_is_told_the_path_that_the_browser_sees(server: Server, backend: Backend) -> None:
+    async with server.client() as client:
+        await client.get("/labwright/clusters/c1/dashboard/static/webui.css", headers={"X-Forwarded-Context": "/evil"})
+    assert backend.asked[-1].headers["X-Forwarded-Context"] == "/user/alice/labwright/clusters/c1/dashboard"
+
+
 async def test_the_dashboards_websocket_is_joined(server: Server, backend: Backend) -> None:
     url = server.url.replace("http", "ws") + "/labwright/clusters/c1/dashboard/status/ws?a=1"
     socket = await websocket_connect(HTTPRequest(url, headers={"Authorization": f"token {LOGIN}", "Cookie": "a=b"}))
@@ -337,6 +343,8 @@ def test_a_notebook_outside_the_home_keeps_its_path_below_the_root() -> None:
 def test_paths_keep_their_coding() -> None:
     assert safe_path("connections/ware%20house/tables") == "connections/ware%20house/tables"
     assert moved("http://h:1/services/core/x", "http://h:1/services/core", "/services/core", "/o") == "/o/x"
+    assert moved("/o/x", "http://h:1/services/core", "/services/core", "/o") == "/o/x"
+    assert moved("/o/../x", "http://h:1/services/core", "/services/core", "/o") is None
     assert moved("//evil.example/x", "http://h:1/services/core", "/services/core", "/o") is None
 
 

@@ -338,6 +338,12 @@ async def stream(world: World) -> AsyncIterator[str]:
 
 def mlflow_routes(app: FastAPI, world: World) -> None:
     base = "/services/core/mlflow/api/2.0/mlflow"
+
+    @app.get("/services/core/mlflow/api/3.0/mlflow/workspaces")
+    async def workspaces() -> dict[str, Any]:
+        names = {"user-alice": "alice", "group-research": "research"}
+        return {"workspaces": [{"name": name, "description": text} for name, text in names.items()]}
+
     stamp = int(NOW.timestamp() * 1000)
 
     @app.post(f"{base}/experiments/search")

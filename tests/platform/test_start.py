@@ -31,6 +31,24 @@ def test_a_broken_file_stops_the_start_with_line_column_and_fix(tmp_path: Path) 
     assert not settings.home.exists()
 
 
+def test_what_a_new_file_would_change_is_said_entry_by_entry(tmp_path: Path) -> None:
+    settings = workbench_settings(tmp_path / "home")
+    text = settings.workbench_file.read_text()
+    new = tmp_path / "new.yaml"
+    new.write_text(
+        text.replace("price_per_hour: 0.21", "price_per_hour: 0.3")
+        .replace("- {group: everyone, connection: lake}", "- {group: research, connection: lake}")
+        .replace("servers: 2,", "servers: 3,")
+    )
+    assert run_labwright(settings, "config", "diff", str(new)).stdout.splitlines() == [
+        "profile large: price_per_hour 0.21 → 0.3",
+        "quota of default: servers 2 → 3",
+        "- grant of lake to everyone",
+        "+ grant of lake to research",
+    ]
+    assert run_labwright(settings, "config", "diff", str(settings.workbench_file)).stdout == "Nothing changes.\n"
+
+
 def test_a_port_in_use_is_said_with_its_holder_and_the_remedy(settings: Settings) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", settings.core_port))

@@ -168,6 +168,10 @@ class DoorHandler(LabwrightHandler):
     def outgoing_headers(self) -> dict[str, str]:
         found = {name: self.request.headers[name] for name in REQUEST_HEADERS if name in self.request.headers}
         found.setdefault("Accept-Encoding", "identity")
+        if self.part == "clusters":
+            # Under which path the browser sees the dashboard: Spark's writes it into its pages.
+            cluster = self.request.path[len(f"{self.base_url}labwright/clusters/") :].partition("/")[0]
+            found["X-Forwarded-Context"] = f"{self.base_url}labwright/clusters/{cluster}/dashboard"
         return {**found, "Authorization": f"Bearer {self.extension.endpoints.bearer()}"}
 
     def outgoing_body(self) -> AsyncIterator[bytes] | None:

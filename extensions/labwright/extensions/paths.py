@@ -68,6 +68,8 @@ def moved(location: str, base: str, prefix: str, ours: str) -> str | None:
     for scheme in ("http://", "https://"):
         if location.startswith(scheme + host + "/"):
             location = location[len(scheme + host) :]
-    if location.startswith(prefix + "/") and ".." not in unquote(location):
-        return ours + location[len(prefix) :]
-    return None
+    if ".." in unquote(location):
+        return None
+    if location.startswith(ours + "/"):  # a dashboard that was told its path here
+        return location
+    return ours + location[len(prefix) :] if location.startswith(prefix + "/") else None

@@ -10,7 +10,7 @@ from typing import Any
 from labwright.api.errors import InvalidRequest, NotFound
 from labwright.magics import mlflow_plugin
 from labwright.magics.card import Card
-from labwright.magics.track import Parser, import_mlflow, mended
+from labwright.magics.track import Parser, import_mlflow, mended, workspace_of
 
 ALIAS = re.compile(r"(?!v\d+$)[A-Za-z][\w-]{0,63}")
 
@@ -39,7 +39,9 @@ def run(line: str, cell: str | None, shell: Any) -> Card | None:
         version = mlflow.register_model(f"models:/{model.model_id}", arguments.name, tags=tags_of(model))
         if arguments.alias:
             mlflow.MlflowClient().set_registered_model_alias(arguments.name, arguments.alias, version.version)
-    return card_of(mlflow, model, version, arguments.alias)
+        group = (shell.user_ns.get("_labwright_tracking") or {}).get("group")
+        link = f"labwright/mlflow/#/models/{version.name}?workspace={workspace_of(mlflow, group)}"
+    return card_of(mlflow, model, version, arguments.alias, link)
 
 
 def complete(text: str, line: str, shell: Any) -> list[str]:
@@ -78,7 +80,7 @@ def tags_of(model: Any) -> dict[str, str]:
     return kept | metrics | {"labwright.experiment_id": str(model.experiment_id)}
 
 
-def card_of(mlflow: Any, model: Any, version: Any, alias: str | None) -> Card:
+def card_of(mlflow: Any, model: Any, version: Any, alias: str | None, link: str) -> Card:
     from mlflow.models import get_model_info
 
     lines = {"version": str(version.version)}
@@ -92,4 +94,4 @@ def card_of(mlflow: Any, model: Any, version: Any, alias: str | None) -> Card:
         lines["inputs"] = shown + (f" and {len(inputs) - 8} more" if len(inputs) > 8 else "")
     lines |= {metric.key: f"{metric.value:.4g}" for metric in (model.metrics or [])[:6]}
     title = f"Registered {version.name} version {version.version}"
-    return Card(title, lines, f"labwright/mlflow/#/models/{version.name}", "Open in MLflow")
+    return Card(title, lines, link, "Open in MLflow")

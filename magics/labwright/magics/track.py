@@ -113,11 +113,12 @@ def start(mlflow: Any, shell: Any, name: str, group: str | None) -> Card:
     }
     # One run from here on, so that what the notebook logs by hand and what its fits log stand together.
     with mended(mlflow):
+        link = link_to(mlflow, experiment.experiment_id, group)
         if run_id := os.environ.get(names.RUN_ID):
             lines["run"] = begin_job_run(mlflow, run_id, experiment.experiment_id)
         else:
             lines["run"] = str(mlflow.start_run().info.run_name)
-    return Card("Tracking is on", lines, link_to(experiment.experiment_id), "Open in MLflow")
+    return Card("Tracking is on", lines, link, "Open in MLflow")
 
 
 def begin_job_run(mlflow: Any, run_id: str, experiment_id: str) -> str:
@@ -161,20 +162,24 @@ def current_card(mlflow: Any, shell: Any) -> Card:
     lines = {"experiment": known["name"], "shared with": known["group"] or "nobody"}
     with mended(mlflow):
         runs = mlflow.search_runs([known["experiment"]], max_results=1, output_format="list")
+        link = link_to(mlflow, known["experiment"], known["group"])
     if runs:
         last = runs[0]
         lines["last run"] = f"{last.info.run_name} ({last.info.status.lower()})"
         lines |= {name: f"{value:.4g}" for name, value in list(last.data.metrics.items())[:8]}
-    return Card("Tracking is on", lines, link_to(known["experiment"]), "Open in MLflow")
+    return Card("Tracking is on", lines, link, "Open in MLflow")
 
 
-def link_to(experiment_id: str) -> str:
-    return f"labwright/mlflow/#/experiments/{experiment_id}"
+def link_to(mlflow: Any, experiment_id: str, group: str | None) -> str:
+    return f"labwright/mlflow/#/experiments/{experiment_id}/runs?workspace={workspace_of(mlflow, group)}"
 
 
-def workspace_of(mlflow: Any, group: str) -> str:
-    """MLflow's name for what a group shares."""
-    for workspace in mlflow.list_workspaces():
+def workspace_of(mlflow: Any, group: str | None) -> str:
+    """MLflow's name for what a group shares, or for what is one's own."""
+    found = mlflow.list_workspaces()
+    if group is None:
+        return next((str(one.name) for one in found if one.name.startswith(("user-", "xuser-"))), "")
+    for workspace in found:
         if group in (workspace.description, workspace.name) and workspace.name.startswith(("group-", "xgroup-")):
             return str(workspace.name)
     raise NotFound("group of yours", group)

@@ -51,10 +51,30 @@ export interface RegisteredModel {
   last_updated_timestamp: number;
 }
 
+/** Whose experiments: one's own, or a group's. */
+export interface Workspace {
+  name: string;
+  description: string;
+}
+
 const BASE = 'mlflow/api/2.0/mlflow';
 
 export class Tracking {
-  constructor(private readonly _api: Api) {}
+  constructor(
+    private readonly _api: Api,
+    /** All below is of this workspace; one's own when it is not said. */
+    readonly workspace?: string
+  ) {}
+
+  /** The same of another workspace. */
+  of(workspace: string | undefined): Tracking {
+    return new Tracking(this._api, workspace);
+  }
+
+  /** One's own first. */
+  async workspaces(): Promise<Workspace[]> {
+    return (await this._api.json<{ workspaces: Workspace[] }>('GET', 'mlflow/api/3.0/mlflow/workspaces')).workspaces;
+  }
 
   async experiments(): Promise<Experiment[]> {
     const ask = { max_results: 1000, view_type: 'ACTIVE_ONLY', order_by: ['last_update_time DESC'] };
@@ -67,26 +87,26 @@ export class Tracking {
   }
 
   async history(run: string, metric: string): Promise<Metric[]> {
-    const query = { run_id: run, metric_key: metric, max_results: 5000 };
+    const query = { run_id: run, metric_key: metric, max_results: 5000, workspace: this.workspace };
     const answer = await this._api.json<{ metrics?: Metric[] }>('GET', `${BASE}/metrics/get-history`, undefined, query);
     return answer.metrics ?? [];
   }
 
   async models(): Promise<RegisteredModel[]> {
-    const query = { max_results: 200 };
+    const query = { max_results: 200, workspace: this.workspace };
     const path = `${BASE}/registered-models/search`;
     const answer = await this._api.json<{ registered_models?: RegisteredModel[] }>('GET', path, undefined, query);
     return answer.registered_models ?? [];
   }
 
   async versions(model: string): Promise<ModelVersion[]> {
-    const query = { filter: `name='${model.replace(/'/g, "\\'")}'`, max_results: 100 };
+    const query = { filter: `name='${model.replace(/'/g, "\\'")}'`, max_results: 100, workspace: this.workspace };
     const path = `${BASE}/model-versions/search`;
     const answer = await this._api.json<{ model_versions?: ModelVersion[] }>('GET', path, undefined, query);
     return answer.model_versions ?? [];
   }
 
   private post<T>(path: string, ask: unknown): Promise<T> {
-    return this._api.json('POST', `${BASE}/${path}`, ask);
+    return this._api.json('POST', `${BASE}/${path}`, ask, { workspace: this.workspace });
   }
 }

@@ -38,33 +38,63 @@ export const experiments: JupyterFrontEndPlugin<void> = {
     app.commands.addCommand(Command.compareRuns, {
       label: lw.trans.__('Compare runs'),
       execute: args => {
-        const { experiment, runs } = args as unknown as { experiment: string; runs: string[] };
+        const { experiment, runs, workspace } = args as unknown as Comparison;
         showView(app, lw, {
           id: `labwright-compare-${[...runs].sort().join('-')}`,
           label: lw.trans.__('Compare %1 runs', runs.length),
           icon: experimentsIcon,
           bring: async () => {
             const { Compare } = await import('../panels/experiments/compare');
-            return () => createElement(Compare, { lw, experiment, runs });
+            return () => createElement(Compare, { lw, experiment, runs, tracking: lw.tracking.of(workspace) });
           }
         });
       }
     });
     app.commands.addCommand(Command.openMlflow, {
       label: lw.trans.__('Labwright: Open MLflow'),
-      execute: args => {
+      execute: async args => {
+        const own = (): Promise<string | undefined> =>
+          lw.tracking.workspaces().then(
+            all => all[0]?.name,
+            () => undefined
+          );
+        const workspace = args.workspace ?? (await own());
         const base = new ServerTransport(app.serviceManager.serverSettings).url('mlflow/');
-        window.open(`${base}#${mlflowPage(args.experiment, args.run)}`, '_blank', 'noopener');
+        quietMlflow();
+        window.open(`${base}#${mlflowPage(args.experiment, args.run, workspace)}`, '_blank', 'noopener');
       }
     });
     palette?.addItem({ command: Command.openMlflow, category: CATEGORY });
   }
 };
 
-export function mlflowPage(experiment: unknown, run: unknown): string {
+interface Comparison {
+  experiment: string;
+  runs: string[];
+  workspace?: string;
+}
+
+/** The page of MLflow for a run, for the runs of an experiment, or for all; its pages ask which workspace when it is not said. */
+export function mlflowPage(experiment: unknown, run: unknown, workspace: unknown): string {
+  const query = typeof workspace === 'string' ? `?workspace=${encodeURIComponent(workspace)}` : '';
   if (typeof experiment !== 'string') {
-    return '/experiments';
+    return `/experiments${query}`;
   }
-  const page = `/experiments/${encodeURIComponent(experiment)}`;
-  return typeof run === 'string' ? `${page}/runs/${encodeURIComponent(run)}` : page;
+  const page = `/experiments/${encodeURIComponent(experiment)}/runs`;
+  return (typeof run === 'string' ? `${page}/${encodeURIComponent(run)}` : page) + query;
+}
+
+/** At a first visit MLflow opens with an assistant that is not there, and with the pages for language models. */
+function quietMlflow(): void {
+  const first = {
+    'mlflow.assistant.fab.autoOpenedOnFirstLoad_v1': 'true',
+    'mlflow.assistant.panelOpen_v1': 'false',
+    'mlflow.detectIssues.guidanceShown_v1': 'true',
+    'mlflow.workflowType_v1': '"machine_learning"'
+  };
+  for (const [key, value] of Object.entries(first)) {
+    if (localStorage.getItem(key) === null) {
+      localStorage.setItem(key, value);
+    }
+  }
 }

@@ -2,7 +2,7 @@
 
 The group `labwright.commands` in pyproject.toml maps a verb to a click command, which is a function of its module. The
 list of verbs reads their first lines without importing them; a verb whose dependencies are not in this environment
-(the services' in a user's, say) says so when it is called.
+(the services' in a user's) is not listed, and says so when it is called.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Verbs(click.Group):
     """A group that imports a verb's module only when that verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({entry.name for entry in entry_points(group="labwright.commands")})
+        return sorted({entry.name for entry in entry_points(group="labwright.commands") if has_a_place(entry)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for entry in entry_points(group="labwright.commands"):
@@ -41,7 +41,7 @@ class Verbs(click.Group):
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        entries = sorted(entry_points(group="labwright.commands"))
+        entries = sorted(entry for entry in entry_points(group="labwright.commands") if has_a_place(entry))
         width = formatter.width - 6 - max(len(entry.name) for entry in entries)
         with formatter.section("Commands"):
             formatter.write_dl(
@@ -66,6 +66,11 @@ def first_sentence(entry: EntryPoint) -> str:
     found = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == entry.attr)
     text = next((ast.get_docstring(node) or "" for node in found), "")
     return text.partition("\n\n")[0].partition(". ")[0].rstrip(".") + "."
+
+
+def has_a_place(entry: EntryPoint) -> bool:
+    """Whether the verb can work in this environment: those of the services need theirs."""
+    return not entry.value.startswith("labwright.hub.") or find_spec("supervisor") is not None
 
 
 def unavailable(verb: str, missing: str) -> click.Command:

@@ -1,9 +1,11 @@
-"""`labwright config`: check and explain config/workbench.yaml."""
+"""`labwright config`: check, compare and explain config/workbench.yaml."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +21,7 @@ FILE = click.option(
 
 @click.group()
 def command() -> None:
-    """Check and explain the workbench file."""
+    """Check, compare and explain the workbench file."""
 
 
 @command.command()
@@ -55,6 +57,47 @@ def explain(user: str, groups: tuple[str, ...], path: Path | None) -> None:
         if grant.group in ("everyone", *groups):
             what = f"schemas {', '.join(grant.schemas)}, tables {', '.join(grant.tables)}"
             click.echo(f"  grant by {grant.group}: {grant.connection} ({what})")
+
+
+@command.command()
+@click.argument("new", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@FILE
+def diff(new: Path, path: Path | None) -> None:
+    """Say what NEW would change, entry by entry, before it takes the place of the workbench's file."""
+    changes = differences(workbench.load(path or from_environment().workbench_file), workbench.load(new))
+    click.echo("\n".join(changes) or "Nothing changes.")
+
+
+def differences(old: Workbench, new: Workbench) -> list[str]:
+    """'profile large: price_per_hour 0.21 → 0.3', '+ grant of lake to research' …, in the order of the file."""
+    before, after = entries(old), entries(new)
+    found = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name not in after:
+            found.append(f"- {name}")
+        elif name not in before:
+            found.append(f"+ {name}")
+        else:
+            pairs = ((key, before[name].get(key), after[name].get(key)) for key in before[name] | after[name])
+            found += [f"{name}: {key} {shown(one)} → {shown(other)}" for key, one, other in pairs if one != other]
+    return found
+
+
+def entries(found: Workbench) -> dict[str, dict[str, Any]]:
+    """Every entry of the file by what people call it, with its fields."""
+    named: dict[str, dict[str, Any]] = {f"profile {one.slug}": asdict(one) for one in found.profiles}
+    named |= {f"quota of {f'group {one.group}' if one.group else one.user}": asdict(one) for one in found.quotas}
+    named |= {"idle": asdict(found.idle), "workbench": {"currency": found.currency}}
+    named |= {f"image {name}": {"is": reference} for name, reference in found.images.items()}
+    named |= {f"connection {one.name}": asdict(one) for one in found.connections}
+    named |= {f"grant of {one.connection} to {one.group}": asdict(one) for one in found.grants}
+    return named | {f"group {name}": {"roles": roles} for name, roles in found.groups.items()}
+
+
+def shown(value: Any) -> str:
+    return (
+        "none" if value is None else json.dumps(value, default=str) if isinstance(value, dict | tuple) else str(value)
+    )
 
 
 def rules_for(found: Workbench, user: str, groups: tuple[str, ...]) -> list[QuotaRule]:

@@ -82,7 +82,8 @@ class Gateway:
                 functions=catalog.functions,
                 may_read=lambda schema, table: access.may_read(grants, schema, table),
             )
-            verdict = await run_in_threadpool(judge, request.sql, rules)
+            lists = {name: len(value) for name, value in request.parameters.items() if isinstance(value, list)}
+            verdict = await run_in_threadpool(judge, request.sql, rules, lists)
             parameters = bind(verdict, request.parameters)
         except (AccessDenied, BadQuery) as error:
             details = {"sql": request.sql[:2000], "refused": error.code, "reason": str(error)}
@@ -150,7 +151,8 @@ def origin_of(origin: Origin, caller: Caller) -> Origin:
 def bind(verdict: Verdict, given: Mapping[str, Any]) -> list[Any]:
     """The values in the order of $1, $2 …; each one a scalar or a list of scalars."""
     values = []
-    for name in verdict.parameters:
+    for slot in verdict.parameters:
+        name, _, at = slot.partition("[")
         if name not in given:
             raise BadQuery(
                 f"The parameter :{name} has no value.",
@@ -162,7 +164,7 @@ def bind(verdict: Verdict, given: Mapping[str, Any]) -> list[Any]:
         items = value if isinstance(value, list) else [value]
         if not tagged and any(isinstance(item, (dict, list)) for item in items):
             raise BadQuery(f"The parameter :{name} is not a single value or a list.", parameter=name)
-        values.append(value)
+        values.append(value[int(at.removesuffix("]"))] if at else value)
     return values
 
 

@@ -9,8 +9,9 @@ that nothing can mean one thing here and another in the source. What is not unde
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import sqlglot
 from sqlglot import exp
@@ -114,10 +115,13 @@ TABLE_FUNCTIONS = {
 }
 
 
+MAX_LISTED = 10_000  # PostgreSQL binds at most 65 535 values
+
+
 @dataclass(frozen=True)
 class Verdict:
     sql: str  # in the source's dialect, what may be run
-    parameters: tuple[str, ...]  # the names to bind to $1, $2 …
+    parameters: tuple[str, ...]  # the names to bind to $1, $2 …; 'x[0]', 'x[1]' … for a list in an IN
     tables: tuple[tuple[str, str], ...]  # schema, name
 
 
@@ -130,20 +134,23 @@ class Rules:
     may_read: Callable[[str, str], bool]
 
 
-def judge(sql: str, rules: Rules) -> Verdict:
-    """What may be run instead of `sql`, or `BadQuery`, or `AccessDenied` that names the table."""
+def judge(sql: str, rules: Rules, lists: Mapping[str, int] = MappingProxyType({})) -> Verdict:
+    """What may be run instead of `sql`, or `BadQuery`, or `AccessDenied` that names the table.
+
+    `lists`: which parameters have a list for a value, and how long each is.
+    """
     try:
-        return _judge(sql, rules)
+        return _judge(sql, rules, lists)
     except RecursionError:
         raise BadQuery("The SQL is nested too deeply.", remedy="Split it, with WITH for example.") from None
 
 
-def _judge(sql: str, rules: Rules) -> Verdict:
+def _judge(sql: str, rules: Rules, lists: Mapping[str, int]) -> Verdict:
     tree = parse(sql, rules.dialect)
     _refuse_what_does_more_than_read(tree)
     _check_functions(tree, rules)
     tables = _qualify_tables(tree, rules)
-    parameters = _number_parameters(tree)
+    parameters = _number_parameters(tree, lists)
     return Verdict(
         tree.sql(dialect=rules.dialect, comments=False, normalize_functions=False), parameters, tuple(sorted(tables))
     )
@@ -301,17 +308,39 @@ def _is_cte(table: exp.Table, dialect: str) -> bool:
     return False
 
 
-def _number_parameters(tree: exp.Expr) -> tuple[str, ...]:
-    """Put $1, $2 … where :name stood; the same name is bound once."""
+def _number_parameters(tree: exp.Expr, lists: Mapping[str, int]) -> tuple[str, ...]:
+    """Put $1, $2 … where :name stood; the same name is bound once, and each value of a list in an IN by itself."""
     names: list[str] = []
+
+    def slot(name: str) -> exp.Parameter:
+        if name not in names:
+            names.append(name)
+        return exp.Parameter(this=exp.Literal.number(names.index(name) + 1))
+
     for node in list(tree.find_all(exp.Placeholder)):
         name = str(node.this or "")
         if not name or name == "?" or not name.isidentifier():
             raise BadQuery("A parameter needs a name.", remedy="Write :name and give its value.")
-        if name not in names:
-            names.append(name)
-        node.replace(exp.Parameter(this=exp.Literal.number(names.index(name) + 1)))
+        around = node.parent
+        if name in lists and isinstance(around, exp.In) and node.arg_key in ("expressions", "field"):
+            inside = [slot(f"{name}[{at}]") for at in range(_length_in(name, lists))]
+            listed = around.expressions
+            at = next((at for at, one in enumerate(listed) if one is node), 0)
+            around.set("expressions", [*listed[:at], *inside, *listed[at + 1 :]])
+            around.set("field", None)
+        else:
+            node.replace(slot(name))
     return tuple(names)
+
+
+def _length_in(name: str, lists: Mapping[str, int]) -> int:
+    if not lists[name]:
+        raise BadQuery(f"The list :{name} is empty, and IN needs a value.", remedy="Query only when it has one.")
+    if lists[name] > MAX_LISTED:
+        raise BadQuery(
+            f"The list :{name} has {lists[name]} values; IN takes {MAX_LISTED}.", remedy=f"Write = ANY(:{name})."
+        )
+    return lists[name]
 
 
 def position_in(original: str, emitted: str, position: int | None) -> tuple[int, int] | None:

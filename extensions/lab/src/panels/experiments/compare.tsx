@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 
-import type { Metric, TrackedRun } from '../../api/mlflow';
+import type { Metric, TrackedRun, Tracking } from '../../api/mlflow';
 import type { Labwright } from '../../context';
 import { figure } from '../../format';
 import { LOADING, load, type Loadable } from '../../store';
@@ -13,18 +13,19 @@ export interface CompareProps {
   lw: Labwright;
   experiment: string;
   runs: readonly string[];
+  tracking: Tracking;
 }
 
 // Lines are told apart by colour and dash; the colours are read from Lab's theme where it has them.
 const COLOURS = ['--jp-brand-color1', '--jp-warn-color1', '--jp-success-color1', '--jp-error-color1', '--jp-info-color1'];
 const DASHES = [[], [8, 4], [3, 3], [10, 3, 2, 3]];
 
-export function Compare({ lw, experiment, runs }: CompareProps): JSX.Element {
+export function Compare({ lw, experiment, runs, tracking }: CompareProps): JSX.Element {
   const { trans } = lw;
   const [found, setFound] = useState<Loadable<readonly TrackedRun[]>>(LOADING);
   const fetchRuns = async (): Promise<void> => {
     const loaded = await load(found, async () => {
-      const all = await lw.tracking.runs(experiment);
+      const all = await tracking.runs(experiment);
       return runs.flatMap(id => all.filter(run => run.info.run_id === id));
     });
     setFound(loaded);
@@ -45,7 +46,7 @@ export function Compare({ lw, experiment, runs }: CompareProps): JSX.Element {
       >
         {value => (
           <>
-            <MetricPlot lw={lw} runs={value} />
+            <MetricPlot lw={lw} runs={value} tracking={tracking} />
             <h2>{trans.__('Metrics')}</h2>
             <Matrix runs={value} rows={metricRows(value)} lw={lw} />
             <h2>{trans.__('Parameters')}</h2>
@@ -134,7 +135,7 @@ function Matrix({ lw, runs, rows }: { lw: Labwright; runs: readonly TrackedRun[]
   );
 }
 
-function MetricPlot({ lw, runs }: { lw: Labwright; runs: readonly TrackedRun[] }): JSX.Element {
+function MetricPlot({ lw, runs, tracking }: { lw: Labwright; runs: readonly TrackedRun[]; tracking: Tracking }): JSX.Element {
   const { trans } = lw;
   const keys = keysOf(runs, 'metrics');
   const [metric, setMetric] = useState(keys[0] ?? '');
@@ -142,7 +143,7 @@ function MetricPlot({ lw, runs }: { lw: Labwright; runs: readonly TrackedRun[] }
   const fetchHistories = async (): Promise<void> => {
     setHistories(LOADING);
     const ask = (): Promise<Metric[][]> =>
-      Promise.all(runs.map(run => (metricOf(run, metric) === undefined ? [] : lw.tracking.history(run.info.run_id, metric))));
+      Promise.all(runs.map(run => (metricOf(run, metric) === undefined ? [] : tracking.history(run.info.run_id, metric))));
     setHistories(await load<Metric[][]>(LOADING, ask));
   };
   useEffect(() => void (metric && fetchHistories()), [metric, runs]);

@@ -1,7 +1,7 @@
 import type { IDisposable } from '@lumino/disposable';
 
 import type { Live } from '../../api/live';
-import type { Experiment, Metric, ModelVersion, RegisteredModel, TrackedRun, Tracking } from '../../api/mlflow';
+import type { Experiment, Metric, ModelVersion, RegisteredModel, TrackedRun, Tracking, Workspace } from '../../api/mlflow';
 import { LOADING, Store, load, type Loadable } from '../../store';
 
 export interface ModelRow {
@@ -10,6 +10,9 @@ export interface ModelRow {
 }
 
 export interface ExperimentsState {
+  workspaces: readonly Workspace[];
+  /** Whose experiments are shown; one's own when it is not said. */
+  workspace: string | undefined;
   experiments: Loadable<readonly Experiment[]>;
   models: Loadable<readonly ModelRow[]>;
   chosen: string | undefined;
@@ -37,6 +40,8 @@ export class ExperimentsModel extends Store<ExperimentsState> {
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
     super({
+      workspaces: [],
+      workspace: undefined,
       experiments: LOADING,
       models: LOADING,
       chosen: undefined,
@@ -55,13 +60,18 @@ export class ExperimentsModel extends Store<ExperimentsState> {
   }
 
   async refresh(): Promise<void> {
-    const { chosen } = this.state;
-    const [experiments, models, runs] = await Promise.all([
-      load(this.state.experiments, () => this._tracking.experiments()),
-      load(this.state.models, () => this.modelRows()),
-      chosen === undefined ? this.state.runs : load(this.state.runs, () => this._tracking.runs(chosen))
+    const { chosen, workspace } = this.state;
+    const { tracking } = this;
+    const [workspaces, experiments, models, runs] = await Promise.all([
+      load({ value: this.state.workspaces, problem: undefined }, () => tracking.workspaces()),
+      load(this.state.experiments, () => tracking.experiments()),
+      load(this.state.models, () => this.modelRows(tracking)),
+      chosen === undefined ? this.state.runs : load(this.state.runs, () => tracking.runs(chosen))
     ]);
-    this.set({ experiments, models });
+    if (workspace !== this.state.workspace) {
+      return; // another one was chosen meanwhile
+    }
+    this.set({ workspaces: workspaces.value ?? [], experiments, models });
     if (chosen !== undefined && chosen === this.state.chosen) {
       this.set({ runs });
     }
@@ -69,6 +79,16 @@ export class ExperimentsModel extends Store<ExperimentsState> {
     if (!this.isDisposed) {
       this._timer = setTimeout(() => void this.look(), REFRESH_MS);
     }
+  }
+
+  /** MLflow as the chosen workspace sees it. */
+  get tracking(): Tracking {
+    return this._tracking.of(this.state.workspace);
+  }
+
+  async share(workspace: string | undefined): Promise<void> {
+    this.set({ workspace, experiments: LOADING, models: LOADING, chosen: undefined, runs: LOADING });
+    await this.refresh();
   }
 
   async choose(experiment: string | undefined): Promise<void> {
@@ -108,10 +128,10 @@ export class ExperimentsModel extends Store<ExperimentsState> {
     }
   }
 
-  private async modelRows(): Promise<ModelRow[]> {
-    const models = await this._tracking.models();
+  private async modelRows(tracking: Tracking): Promise<ModelRow[]> {
+    const models = await tracking.models();
     return Promise.all(
-      models.map(async model => ({ model, versions: sortVersions(await this._tracking.versions(model.name)) }))
+      models.map(async model => ({ model, versions: sortVersions(await tracking.versions(model.name)) }))
     );
   }
 }

@@ -25,7 +25,15 @@ export function ExperimentsPanel({ lw, model }: Props): JSX.Element {
   return (
     <>
       <Header title={trans.__('Experiments')} trans={trans} onRefresh={() => void model.refresh()}>
-        <button className="lw-link" onClick={() => void lw.commands.execute(Command.openMlflow, { experiment: state.chosen })}>
+        <button
+          className="lw-link"
+          onClick={() =>
+            void lw.commands.execute(Command.openMlflow, {
+              experiment: state.chosen,
+              workspace: state.workspace ?? state.workspaces[0]?.name
+            })
+          }
+        >
           MLflow ↗
         </button>
       </Header>
@@ -33,6 +41,20 @@ export function ExperimentsPanel({ lw, model }: Props): JSX.Element {
         <Runs lw={lw} model={model} experiment={chosen} />
       ) : (
         <div className="lw-scroll">
+          {state.workspaces.length > 1 && (
+            <select
+              className="lw-input lw-search"
+              aria-label={trans.__('Whose experiments')}
+              value={state.workspace ?? state.workspaces[0]?.name}
+              onChange={event => void model.share(event.target.value)}
+            >
+              {state.workspaces.map((each, at) => (
+                <option key={each.name} value={each.name}>
+                  {at === 0 ? trans.__('My own') : trans.__('Shared with %1', each.description)}
+                </option>
+              ))}
+            </select>
+          )}
           <Experiments lw={lw} model={model} />
           <Models lw={lw} model={model} />
         </div>
@@ -144,7 +166,11 @@ function Runs({ lw, model, experiment }: Props & { experiment: Experiment }): JS
   const { trans } = lw;
   const { state } = model;
   const compare = (): void => {
-    void lw.commands.execute(Command.compareRuns, { experiment: experiment.experiment_id, runs: [...state.selected] });
+    void lw.commands.execute(Command.compareRuns, {
+      experiment: experiment.experiment_id,
+      runs: [...state.selected],
+      workspace: state.workspace
+    });
   };
   return (
     <>
