@@ -142,15 +142,26 @@ def test_scripts_in_outputs_do_not_run(page: Page) -> None:
     assert page.evaluate("window.pwned") is None
 
 
-def test_a_service_that_is_down_says_so_and_comes_back(page: Page, lab: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("panel", "says", "shows"),
+    [
+        ("Experiments", "MLflow cannot be reached right now.", ".lw-run-name:text-is('late-flights')"),
+        ("Data", "The service cannot be reached right now.", ".lw-row-label:text-is('warehouse')"),
+        ("Clusters", "The service cannot be reached right now.", ".lw-card:has-text('dask')"),
+        ("Jobs", "The service cannot be reached right now.", ".lw-job-name:text-is('late_flights')"),
+    ],
+)
+def test_a_service_that_is_down_says_so_and_comes_back_by_itself(
+    page: Page, lab: tuple[str, str], panel: str, says: str, shows: str
+) -> None:
     httpx.put(f"{lab[1]}/fault/down", trust_env=False)
     try:
-        card(page, "Experiments")
-        expect(page.locator(".lw-note")).to_contain_text("MLflow cannot be reached right now.")
+        card(page, panel)
+        expect(page.locator(".lw-note:visible")).to_contain_text(says)
     finally:
         httpx.put(f"{lab[1]}/fault/none", trust_env=False)
-    expect(page.locator(".lw-run-name").first).to_have_text("late-flights")
-    expect(page.locator(".lw-note")).to_have_count(0)
+    expect(page.locator(shows)).to_be_visible()
+    expect(page.locator(".lw-note:visible")).to_have_count(0)
 
 
 def test_run_all_right_after_opening_waits_for_the_kernel_instead_of_asking(page: Page, notebook: str) -> None:

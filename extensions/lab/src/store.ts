@@ -47,6 +47,13 @@ export class Store<S extends object> implements IDisposable {
   }
 }
 
+/** How soon a list looks again while its service is away: that one comes back by itself. */
+export const AWAY_MS = 3_000;
+
+export function isAway(of: Loadable<unknown>): boolean {
+  return of.problem?.status === 503 || of.problem?.code === 'unavailable';
+}
+
 /** The next state of a list after `ask`: rows that were there stay while it fails, so that nothing flickers. */
 export async function load<T>(before: Loadable<T>, ask: () => Promise<T>): Promise<Loadable<T>> {
   try {

@@ -98,7 +98,7 @@ class LabwrightExtension(ExtensionApp):
                 f"{self.endpoints.core}{names.API}{path}", headers=headers, timeout=seconds
             )
         except httpx.TransportError:
-            raise Unavailable("The job service (core)") from None
+            raise Unavailable("The core service") from None
         raise_for_problem(response)
         body = response.json()
         if not isinstance(body, dict):

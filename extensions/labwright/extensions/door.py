@@ -237,7 +237,7 @@ class DoorHandler(LabwrightHandler):
 
 def service_name(part: str) -> str:
     return {
-        "core": "The job service (core)",
+        "core": "The core service",
         "data": "The data service",
         "mlflow": "MLflow",
         "clusters": "The cluster's dashboard",

@@ -4,7 +4,7 @@ import type { Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Cluster, ClusterRequest } from '../../api/models';
 import { asProblem, type Problem } from '../../api/problem';
-import { LOADING, Store, load, type Loadable } from '../../store';
+import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../store';
 
 export interface ClustersState {
   clusters: Loadable<readonly Cluster[]>;
@@ -84,8 +84,9 @@ export class ClustersModel extends Store<ClustersState> {
   private plan(): void {
     clearTimeout(this._timer);
     const found = this.state.clusters.value ?? [];
-    if (!this.isDisposed && found.length > 0) {
-      const pause = found.some(each => MOVING.has(each.state)) ? MOVING_MS : REFRESH_MS;
+    const away = isAway(this.state.clusters);
+    if (!this.isDisposed && (found.length > 0 || away)) {
+      const pause = away ? AWAY_MS : found.some(each => MOVING.has(each.state)) ? MOVING_MS : REFRESH_MS;
       this._timer = setTimeout(() => (this._hidden() ? this.plan() : void this.refresh()), pause);
     }
   }

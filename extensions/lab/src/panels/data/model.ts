@@ -4,7 +4,7 @@ import type { Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Column, Connection, Table } from '../../api/models';
 import { asProblem } from '../../api/problem';
-import { LOADING, Store, load, type Loadable } from '../../store';
+import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../store';
 
 export interface DataState {
   connections: Loadable<readonly Connection[]>;
@@ -23,16 +23,19 @@ export const tableKey = (connection: string, table: Table): string =>
 /** The tree of connections, schemas, tables and columns; each level is fetched when it is opened. */
 export class DataModel extends Store<DataState> {
   private readonly _watch: IDisposable;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly _api: Api,
-    live: Live
+    live: Live,
+    private readonly _hidden: () => boolean = () => document.hidden
   ) {
     super({ connections: LOADING, tables: {}, columns: {}, open: new Set(), search: '' });
     this._watch = live.watch(['connection'], () => void this.refresh());
   }
 
   override dispose(): void {
+    clearTimeout(this._timer);
     this._watch.dispose();
     super.dispose();
   }
@@ -42,6 +45,16 @@ export class DataModel extends Store<DataState> {
     this.set({ connections });
     const open = (connections.value ?? []).filter(each => this.state.tables[each.name] !== undefined);
     await Promise.all(open.map(each => this.loadTables(each.name)));
+    this.plan();
+  }
+
+  /** Nothing changes here by itself but the service: look again while it is away. */
+  private plan(): void {
+    clearTimeout(this._timer);
+    const lists = [this.state.connections, ...Object.values(this.state.tables)];
+    if (!this.isDisposed && lists.some(isAway)) {
+      this._timer = setTimeout(() => (this._hidden() ? this.plan() : void this.refresh()), AWAY_MS);
+    }
   }
 
   async toggleConnection(connection: Connection): Promise<void> {

@@ -4,7 +4,7 @@ import type { Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Job, Run } from '../../api/models';
 import { asProblem, type Problem } from '../../api/problem';
-import { LOADING, Store, load, type Loadable } from '../../store';
+import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../store';
 
 const FINAL = new Set<Run['state']>(['succeeded', 'failed', 'timed-out', 'cancelled', 'lost']);
 
@@ -121,7 +121,7 @@ export class JobsModel extends Store<JobsState> {
     clearTimeout(this._timer);
     if (!this.isDisposed) {
       const active = (this.state.jobs.value ?? []).some(job => job.last_run && !isFinal(job.last_run));
-      const pause = active ? lookAgain(this._live) : REFRESH_MS;
+      const pause = isAway(this.state.jobs) ? AWAY_MS : active ? lookAgain(this._live) : REFRESH_MS;
       this._timer = setTimeout(() => (this._hidden() ? this.plan() : void this.refresh()), pause);
     }
   }
