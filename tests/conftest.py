@@ -28,7 +28,9 @@ hypothesis.settings.load_profile("labwright")
 
 def pytest_configure() -> None:
     # A polite kill cleans up like an interrupt; what an impolite one leaves is cleaned up by `processes`.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # A shell's background job ignores interrupts, and so would everything that the tests start.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -70,14 +70,15 @@ def test_the_kernel_has_its_own_token_and_not_the_runners(alice: Client) -> None
         "from labwright.api.client import Client\n"
         "client = Client.from_environment()\n"
         "run = client.core('GET', '/runs/' + os.environ['LABWRIGHT_RUN_ID'])\n"
-        "print(run['state'], os.environ['LABWRIGHT_NOTEBOOK'])\n"
+        "assert run['state'] in ('leased', 'running')\n"  # its first frames may still be on their way
+        "print(os.environ['LABWRIGHT_NOTEBOOK'])\n"
         "client.core('POST', f\"/runs/{run['id']}/tracking\", json={'experiment_id': '1', 'run_id': 'abc'})"
     )
     done = ended(alice, start(alice, job_request(source)))
     assert done["state"] == "succeeded", done
     assert (done["mlflow_experiment_id"], done["mlflow_run_id"]) == ("1", "abc")
     notebook = alice.core("GET", f"/runs/{done['id']}/notebook")
-    assert printed(notebook) == "running work.ipynb\n"
+    assert printed(notebook) == "work.ipynb\n"
 
 
 def test_an_error_names_its_cell_in_the_source(alice: Client) -> None:

@@ -62,6 +62,7 @@ def await_ready(settings: Settings, *, wait: bool) -> None:
     )
     login = f"{settings.public_url}/hub/login"
     start.wait_for(lambda: supervision.answers(login), "The login page", DEADLINE_SECONDS)
+    start.look()
     if wait:
         start.wait_for_all(DEADLINE_SECONDS)
     elif late := [name for name in (*wanted, "mlflow") if name not in start.ready]:
