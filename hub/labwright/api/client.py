@@ -94,9 +94,17 @@ class Client:
         """Call data, like `core`."""
         return self._call("data", self.endpoints.data, method, path, json, params)
 
+    def mlflow(self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        """Call MLflow's REST API through core's door: `/runs/search` is {core}/mlflow/api/2.0/mlflow/runs/search."""
+        base = f"{self.endpoints.core}/mlflow/api/2.0/mlflow"
+        return self._send("core", method, base + path, json, params)
+
     def _call(self, part: str, base: str, method: str, path: str, json: Any, params: Mapping[str, Any] | None) -> Any:
+        return self._send(part, method, f"{base}{names.API}{path}", json, params)
+
+    def _send(self, part: str, method: str, url: str, json: Any, params: Mapping[str, Any] | None) -> Any:
         try:
-            response = self._http.request(method, f"{base}{names.API}{path}", json=json, params=params)
+            response = self._http.request(method, url, json=json, params=params)
         except httpx.TransportError as error:
             raise Unavailable(f"The {part} service") from error
         raise_for_problem(response)
@@ -144,6 +152,8 @@ def raise_for_problem(response: httpx.Response) -> None:
         body = {}
     if "code" in body:
         raise from_problem(body, response.status_code)
+    if "error_code" in body:  # MLflow's own refusals
+        raise ProblemResponse(body | {"detail": body.get("message")}, response.status_code)
     if response.status_code in (401, 403):
         raise NotAuthenticated
     if response.status_code in (502, 503, 504):

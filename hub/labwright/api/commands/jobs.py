@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from labwright.api.client import Client
 from labwright.api.commands import EXIT_FAILED
 from labwright.api.commands.run import followed
+from labwright.api.commands.table import print_table
 from labwright.api.job_client import JobClient, duration, echo_error, split_parameter, state_sentence
 from labwright.api.parameters import from_text
 
@@ -35,12 +36,6 @@ def echo_json(found: BaseModel | Sequence[BaseModel]) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 @command.command("list")
 @click.option("--search", default=None, help="Only names and paths that contain this.")
 @as_json
@@ -58,7 +53,7 @@ def list_jobs(search: str | None, raw: bool) -> None:
             planned += " (paused)" if job.paused else ""
             last = f"{job.last_run.number}: {state_sentence(job.last_run)}"[:60] if job.last_run else "–"
             rows.append((str(number), job.name, job.notebook_path, planned, last))
-        table(rows)
+        print_table(rows)
 
 
 @command.command("show")
@@ -102,7 +97,7 @@ def runs(job: str, limit: int, raw: bool) -> None:
             state = state_sentence(run).split(" in ")[0][:60]
             row = (str(run.number), state, run.trigger, f"{run.created:%Y-%m-%d %H:%M:%S}", duration(run))
             rows.append((*row, f"{run.cost:.4f}"))
-        table(rows)
+        print_table(rows)
 
 
 @command.command("run")

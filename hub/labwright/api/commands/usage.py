@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import click
 
 from labwright.api.client import Client
+from labwright.api.commands.table import print_table
 from labwright.api.usage import UsageReport
 
 
@@ -53,9 +53,3 @@ def print_report(report: UsageReport) -> None:
     print_table(rows)
     total = sum(row.cost for row in report.rows)
     click.echo(f"{total:.2f} {report.currency} in all; {len(report.running)} running now")
-
-
-def print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from labwright.api.client import Client
-from labwright.api.commands.usage import print_table
+from labwright.api.commands.table import print_table
 from labwright.api.usage import UsageReport
 
 
