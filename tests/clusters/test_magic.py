@@ -85,11 +85,12 @@ def test_only_names_that_a_cell_reads_and_does_not_make_are_bound(code: str, nam
 def test_html_and_text_say_the_same_and_escape_what_people_wrote() -> None:
     cluster = Cluster(
         id="1", name="<b>x", engine="dask", owner="alice", state="running", workers=2, workers_wanted=2, cpu=2,
-        memory_bytes=2 << 30, price_per_hour=0.1, cost=0.05, dashboard_url="/services/core/clusters/1/dashboard/",
+        memory_bytes=2 << 30, price_per_hour=0.1, cost=0.05, currency="USD",
+        dashboard_url="/services/core/clusters/1/dashboard/",
         created="2026-01-01T00:00:00Z",
     )  # fmt: skip
     html, text = Card(cluster, None)._repr_html_(), repr(Card(cluster, None))
-    for part in ("2 of 2 workers", "2.0 GB", "0.10/h", "/services/core/clusters/1/dashboard/", "client"):
+    for part in ("2 of 2 workers", "2.0 GB", "0.10 USD/h", "/services/core/clusters/1/dashboard/", "client"):
         assert part in html
         assert part in text
     assert "<b>x" not in ClusterList([cluster])._repr_html_() + html.replace("<b>&lt;b&gt;x</b>", "")

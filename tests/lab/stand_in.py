@@ -176,6 +176,7 @@ def cluster(
         memory_used_bytes=int(1.3 * GIB) if workers else None,
         price_per_hour=0.2,
         cost=0.07 if workers else 0,
+        currency="EUR",
         dashboard_url=f"/services/core/clusters/{key}/dashboard/status",
         created=NOW - timedelta(minutes=21),
         idle_stops_at=stops,

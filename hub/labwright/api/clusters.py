@@ -37,7 +37,8 @@ class Cluster(Wire):
     memory_bytes: int = Field(description="Reserved.")
     memory_used_bytes: int | None = None
     price_per_hour: float
-    cost: float
+    cost: float = Field(description="So far.")
+    currency: str = Field(description="Of price and cost.")
     dashboard_url: str | None = Field(default=None, description="Path under the proxy's address, for a browser.")
     reason: str | None = None
     profile: str | None = Field(default=None, description="Size of one worker.")

@@ -229,10 +229,8 @@ def title(cluster: Cluster) -> str:
 
 def sizes(cluster: Cluster) -> str:
     unit = "workers" if cluster.engine == "dask" else "threads"
-    ready = f"{cluster.workers} of {cluster.workers_wanted} {unit}"
-    return (
-        f"{ready} · {cluster.memory_bytes / 2**30:.1f} GB · {cluster.price_per_hour:.2f}/h · {cluster.cost:.2f} so far"
-    )
+    ready = f"{cluster.workers} of {cluster.workers_wanted} {unit} · {cluster.memory_bytes / 2**30:.1f} GB"
+    return f"{ready} · {cluster.price_per_hour:.2f} {cluster.currency}/h · {cluster.cost:.2f} {cluster.currency} so far"
 
 
 def complete(text: str, line: str, shell: InteractiveShell) -> list[str]:

@@ -55,7 +55,10 @@ export interface Cluster {
   memory_bytes: number;
   memory_used_bytes: number | null;
   price_per_hour: number;
+  /** So far. */
   cost: number;
+  /** Of price and cost. */
+  currency: string;
   /** Path under the proxy's address, for a browser. */
   dashboard_url: string | null;
   reason: string | null;

@@ -176,7 +176,8 @@ class ClusterService:
         """The cluster on the wire."""
         with self._core.database.read() as connection:
             cost = self._core.ledger.cost(connection, ledger_key(cluster.id), now=self._core.now())
-        idle = timedelta(seconds=self._core.workbench().idle.cluster_seconds)
+        bench = self._core.workbench()
+        idle = timedelta(seconds=bench.idle.cluster_seconds)
         live = cluster.state == "running"
         return Cluster(
             id=cluster.id,
@@ -191,6 +192,7 @@ class ClusterService:
             memory_used_bytes=cluster.memory_used_bytes,
             price_per_hour=cluster.price_per_hour * cluster.workers_wanted,
             cost=cost,
+            currency=bench.currency,
             dashboard_url=f"/services/core/clusters/{cluster.id}/dashboard/" if live and cluster.dashboard else None,
             reason=cluster.reason,
             profile=cluster.profile,

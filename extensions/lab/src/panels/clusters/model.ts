@@ -8,7 +8,6 @@ import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../stor
 
 export interface ClustersState {
   clusters: Loadable<readonly Cluster[]>;
-  currency: string | null;
   /** What the person asked for and is not answered yet: engine or cluster id. */
   busy: ReadonlySet<string>;
   /** Why the last action failed. */
@@ -29,7 +28,7 @@ export class ClustersModel extends Store<ClustersState> {
     live: Live,
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
-    super({ clusters: LOADING, currency: null, busy: new Set(), problem: undefined });
+    super({ clusters: LOADING, busy: new Set(), problem: undefined });
     this._watch = live.watch(['cluster'], () => void this.refresh());
   }
 
@@ -42,12 +41,6 @@ export class ClustersModel extends Store<ClustersState> {
   async refresh(): Promise<void> {
     const clusters = await load(this.state.clusters, async () => (await this._api.clusters()).items.filter(isShown));
     this.set({ clusters });
-    if (this.state.currency === null) {
-      this._api.me().then(
-        me => this.set({ currency: me.currency }),
-        () => undefined
-      );
-    }
     this.plan();
   }
 

@@ -106,7 +106,7 @@ function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.
         </dd>
         <dt>{trans.__('Cost')}</dt>
         <dd>
-          {money(cluster.cost, model.state.currency)} · {money(cluster.price_per_hour, model.state.currency)}/h
+          {money(cluster.cost, cluster.currency)} · {money(cluster.price_per_hour, cluster.currency)}/h
         </dd>
         {cluster.idle_stops_at && (
           <>
