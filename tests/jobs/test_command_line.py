@@ -66,6 +66,29 @@ def test_the_exit_codes_of_run_tell_what_happened(workplace: Workplace) -> None:
     assert json.loads(labwright(workplace, "jobs", "runs", "good", "--json").stdout)[0]["state"] == "succeeded"
     assert "ValueError" in labwright(workplace, "jobs", "log", "fails").stderr
     assert labwright(workplace, "run", "nowhere.ipynb").returncode == 2
+    shown = json.loads(labwright(workplace, "jobs", "output", "good#1").stdout)
+    assert shown["cells"][-1]["outputs"][0]["text"] == "1\n"
+    kept = workplace.home("alice") / "kept.ipynb"
+    assert labwright(workplace, "jobs", "output", "good", "-o", str(kept)).stdout == f"Wrote {kept}.\n"
+    assert json.loads(kept.read_text()) == shown
+    assert "cannot be written" in labwright(workplace, "jobs", "output", "good", "-o", "/nowhere/x.ipynb").stderr
+
+
+def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(workplace: Workplace) -> None:
+    path = workplace.home("alice") / "daily.ipynb"
+    path.write_text(json.dumps(notebook("1", parameters="month: int = 7")))
+    words = ("schedule", str(path), "--cron", "0 6 * * *", "--zone", "Europe/Berlin", "-p", "month=8")
+    made = labwright(workplace, *words)
+    assert made.returncode == 0, made
+    assert "runs at 0 6 * * * Europe/Berlin; next " in made.stdout
+    again = labwright(workplace, *words, "--overlap", "queue")
+    assert again.stdout.split()[1] == made.stdout.split()[1]  # the same job
+    job = json.loads(labwright(workplace, "jobs", "show", "daily", "--json").stdout)
+    assert job["parameters"] == {"month": 8}
+    assert job["policy"]["overlap"] == "queue"
+    never = labwright(workplace, "schedule", str(path), "--cron", "0 0 30 2 *")
+    assert never.returncode == 2, never
+    assert labwright(workplace, "jobs", "delete", "daily", "--yes").returncode == 0
 
 
 def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

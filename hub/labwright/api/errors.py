@@ -15,6 +15,7 @@
     │   └── QuotaExceeded         says which limit, and what is left
     ├── TooLarge (413)
     ├── Unavailable (503)         a part is starting or down; says which, retry helps
+    ├── DiskFull (507)            nothing can be stored
     └── InternalError (500)       an id to quote, nothing else
 
 Each carries a stable `code`, data for machines (`details`), a sentence on what happened (`str(error)`) and a
@@ -152,6 +153,16 @@ class Unavailable(LabwrightError):
 
     def __init__(self, part: str, *, remedy: str = "It restarts by itself; try again in a few seconds.") -> None:
         super().__init__(f"{part} cannot be reached right now.", remedy=remedy, part=part)
+
+
+class DiskFull(LabwrightError):
+    code, status = "disk-full", 507
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The workbench's disk is full, so nothing can be stored.",
+            remedy="Remove files that you no longer need, or ask your admin to. What was stored before is kept.",
+        )
 
 
 class InternalError(LabwrightError):

@@ -152,6 +152,16 @@ class JobClient:
                 run = latest
                 yield run
 
+    def place(self, request: Mapping[str, Any]) -> Job:
+        """The job of that name, changed to the request, or a new one. A run by hand leaves a scheduled job alone."""
+        if request["schedule"] is None:
+            return self.submit_once(request)
+        for job in self.jobs(search=str(request["name"])):
+            if job.name == request["name"]:
+                changes = {key: request[key] for key in ("notebook", "parameters", "profile", "schedule", "policy")}
+                return self.update(job.id, changes)
+        return self.submit(request)
+
     def submit_once(self, request: Mapping[str, Any]) -> Job:
         """A job for runs by hand: the one of that name with this notebook, or a new one beside a scheduled one."""
         name = str(request["name"])

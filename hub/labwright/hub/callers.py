@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import httpx
 from fastapi import Depends, Request
 
 from labwright.api import names
-from labwright.api.errors import Forbidden, NotAuthenticated, Unavailable
+from labwright.api.errors import DiskFull, Forbidden, NotAuthenticated, Unavailable
+from labwright.hub import disk
+from labwright.hub.settings import Settings
 from labwright.hub.tokens import InvalidToken, Verifier, looks_signed
 
 # A revoked token or membership must stop working within 5 s, so answers of the hub are kept for less.
@@ -53,11 +56,21 @@ class Resolver(Protocol):
 class HubDirectory:
     """Asks the hub about tokens and people, and remembers for `CACHE_SECONDS`."""
 
-    def __init__(self, api_url: str, service_token: Callable[[], str], client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, api_url: str, service_token: Callable[[], str], client: httpx.AsyncClient, state: Path | None = None
+    ) -> None:
+        """`state`: the folder of the hub's database, where that is on this machine."""
         self._api_url = api_url
+        self._state = state
         self._service_token = service_token
         self._client = client
         self._known: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    @classmethod
+    def of_service(cls, name: str, settings: Settings, client: httpx.AsyncClient) -> HubDirectory:
+        """The directory as that service asks it, under its own token."""
+        token_file = settings.service_token_file(name)
+        return cls(settings.hub_api_url, lambda: token_file.read_text().strip(), client, settings.hub_folder)
 
     async def identify(self, token: str) -> dict[str, Any]:
         """The hub's model of the token's owner: kind, name, scopes."""
@@ -81,7 +94,8 @@ class HubDirectory:
         if answer.status_code == 404:
             raise UnknownPerson
         if answer.status_code in (401, 403):
-            raise NotAuthenticated
+            # A hub that cannot write down when a token was used refuses every token.
+            raise DiskFull if self._state and disk.is_full(self._state) else NotAuthenticated
         if answer.is_error:
             raise Unavailable("The hub")
         if len(self._known) > 10_000:

@@ -17,6 +17,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 
 from labwright.api import names
+from labwright.hub import disk
 from labwright.hub.authentication import PeopleAuthenticator
 from labwright.hub.local_spawner import LabwrightSpawner
 from labwright.hub.settings import Settings, from_environment
@@ -48,7 +49,7 @@ def configure(c: Any, settings: Settings | None = None) -> None:
     workbench = WatchedWorkbench(settings.workbench_file, lambda problem: log.error("%s", problem))
     _hub(c, settings)
     _proxy(c, settings)
-    _pages(c)
+    _pages(c, settings)
     tokens = read_service_tokens(settings)
     c.JupyterHub.custom_scopes = {name: {"description": text} for name, text in SCOPE_DESCRIPTIONS.items()}
     c.JupyterHub.services = services(settings, tokens)
@@ -88,10 +89,13 @@ def _proxy(c: Any, settings: Settings) -> None:
     c.ConfigurableHTTPProxy.auth_token = (settings.hub_folder / "proxy.token").read_text().strip()
 
 
-def _pages(c: Any) -> None:
+def _pages(c: Any, settings: Settings) -> None:
     c.JupyterHub.template_paths = [str(TEMPLATES)]
     c.JupyterHub.logo_file = str(TEMPLATES / "logo.svg")
-    c.JupyterHub.template_vars = {"labwright_css": (TEMPLATES / "labwright.css").read_text()}
+    c.JupyterHub.template_vars = {
+        "labwright_css": (TEMPLATES / "labwright.css").read_text(),
+        "disk_is_full": lambda user: disk.is_full(settings.hub_folder),
+    }
 
 
 def services(settings: Settings, tokens: Mapping[str, str]) -> list[dict[str, Any]]:

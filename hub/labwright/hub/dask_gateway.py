@@ -98,8 +98,7 @@ def build(settings: Settings, launcher: Launcher, resolver: Resolver | None = No
     """The gateway, ready to be set up; `resolver` is the hub's and core's tokens unless given."""
     http = httpx.AsyncClient(trust_env=False, timeout=30.0)
     if resolver is None:
-        token_file = settings.service_token_file("gateway")
-        directory = HubDirectory(settings.hub_api_url, lambda: token_file.read_text().strip(), http)
+        directory = HubDirectory.of_service("gateway", settings, http)
         # Tokens for clusters are tokens for core: the gateway is a part of that service.
         resolver = CallerResolver("core", directory, Verifier(settings.public_key_file))
     gateway = Gateway(Context(settings, launcher, resolver, CoreDoor(settings.core_url, http), http))

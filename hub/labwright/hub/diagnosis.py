@@ -11,7 +11,7 @@ from typing import Literal
 import httpx
 
 from labwright.api.errors import LabwrightError
-from labwright.hub import supervision
+from labwright.hub import disk, supervision
 from labwright.hub.installation import misplaced
 from labwright.hub.programs import exists, programs
 from labwright.hub.settings import SERVICES, Settings
@@ -105,9 +105,16 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     if not settings.home.exists():
         return
     free = shutil.disk_usage(settings.home).free
-    text = f"{free >> 30} GB free under {settings.home}"
-    enough = free > 4 * supervision.NEEDED_BYTES
-    yield Finding("disk", "good", text) if enough else Finding("disk", "bad", text, "Free some space")
+    text = f"{free >> 30} GB free" if free > 10 << 30 else f"{free >> 20} MB free"
+    text += f" under {settings.home}"
+    if disk.is_full(settings.home):
+        yield Finding("disk", "bad", f"full: {text}", "Free some space; nothing can be stored, or logged in to, before")
+    elif free < supervision.NEEDED_BYTES:
+        yield Finding("disk", "bad", text, f"Free some space: a start needs {supervision.NEEDED_BYTES >> 20} MB")
+    elif free < 4 * supervision.NEEDED_BYTES:
+        yield Finding("disk", "note", text, "Free some space soon")
+    else:
+        yield Finding("disk", "good", text)
 
 
 def check_permissions(settings: Settings) -> Iterator[Finding]:
@@ -144,6 +151,8 @@ def silent(settings: Settings, name: str) -> Finding:
 
 
 def check_tokens(settings: Settings) -> Iterator[Finding]:
+    if disk.is_full(settings.home):
+        return  # the hub refuses every token while it cannot write
     for service in SERVICES:
         try:
             problem = _token_problem(settings, service)

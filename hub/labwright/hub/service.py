@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labwright.api import __version__
-from labwright.api.errors import PROBLEM_TYPE, InternalError, InvalidRequest, LabwrightError, TooLarge
+from labwright.api.errors import PROBLEM_TYPE, DiskFull, InternalError, InvalidRequest, LabwrightError, TooLarge
+from labwright.hub import disk
 
 log = logging.getLogger("labwright")
 # Files that go through to a store without being held here.
@@ -73,6 +74,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
+    if disk.caused(error):
+        return problem_response(DiskFull())
     error_id = secrets.token_hex(4)
     log.exception("error %s in %s %s", error_id, request.method, request.url.path, exc_info=error)
     return problem_response(InternalError(error_id))

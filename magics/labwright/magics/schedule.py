@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labwright.api.errors import InvalidRequest
-from labwright.api.job_client import JobClient, path_in_home, read_notebook, split_parameter
-from labwright.api.jobs import Job
+from labwright.api.job_client import path_in_home, read_notebook, split_parameter
 from labwright.magics.job_words import LineParser, completions, job_client, quiet, shown_job, shown_run, this_notebook
 
 if TYPE_CHECKING:
@@ -75,18 +74,8 @@ def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
         "schedule": schedule,
         "policy": {**policy, "timeout_seconds": asked.timeout},
     }
-    return shown_run(jobs.start(place(jobs, request).id)) if asked.now else shown_job(place(jobs, request))
-
-
-def place(jobs: JobClient, request: dict[str, Any]) -> Job:
-    """The job of that name, changed to the request, or a new one. A run by hand leaves a scheduled job alone."""
-    if request["schedule"] is None:
-        return jobs.submit_once(request)
-    for job in jobs.jobs(search=request["name"]):
-        if job.name == request["name"]:
-            changes = {key: request[key] for key in ("notebook", "parameters", "profile", "schedule", "policy")}
-            return jobs.update(job.id, changes)
-    return jobs.submit(request)
+    job = jobs.place(request)
+    return shown_run(jobs.start(job.id)) if asked.now else shown_job(job)
 
 
 def complete(text: str, line: str, shell: InteractiveShell | None) -> list[str]:

@@ -73,7 +73,6 @@ class Form:
             self.answer.value = f"<div style='color:var(--jp-error-color1)'>{escape(error.sentence())}</div>"
 
     def _submit(self, *, now: bool) -> Shown:
-        from labwright.magics.schedule import place
 
         schedule = None if now else {"cron": self.cron.value, "timezone": self.zone.value}
         request = {
@@ -84,7 +83,7 @@ class Form:
             "schedule": schedule,
             "policy": {},
         }
-        job = place(self._jobs, request)
+        job = self._jobs.place(request)
         return shown_run(self._jobs.start(job.id)) if now else shown_job(job)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from labwright.api.client import Client
 from labwright.api.commands import EXIT_FAILED
 from labwright.api.commands.run import followed
 from labwright.api.commands.table import print_table
+from labwright.api.errors import InvalidRequest
 from labwright.api.job_client import JobClient, duration, echo_error, split_parameter, state_sentence
 from labwright.api.parameters import from_text
 
@@ -153,6 +155,25 @@ def delete(job: str, yes: bool) -> None:
         click.confirm(f"Delete the job '{found.name}' and stop what of it runs?", abort=True)
     jobs.delete(found.id)
     click.echo(f"{found.name} is deleted.")
+
+
+@command.command("output")
+@click.argument("run")
+@click.option(
+    "-o", "--to", type=click.Path(path_type=Path, dir_okay=False), help="A file; standard output when absent."
+)
+def output(run: str, to: Path | None) -> None:
+    """The notebook with its outputs, as far as the run has come."""
+    jobs = client()
+    text = json.dumps(jobs.notebook(jobs.find_run(run).id), indent=1, ensure_ascii=False) + "\n"
+    if to is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"'{to}' cannot be written: {error.strerror}.", remedy="Give another path.") from None
+    click.echo(f"Wrote {to}.")
 
 
 @command.command("log")

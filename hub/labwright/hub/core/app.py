@@ -50,8 +50,7 @@ def build_core(
     create_signing_key(settings.signing_key_file, settings.public_key_file)
     database = Database(settings.core_database_url)
     http = httpx.AsyncClient(trust_env=False, timeout=30.0)
-    token_file = settings.service_token_file("core")
-    directory = HubDirectory(settings.hub_api_url, lambda: token_file.read_text().strip(), http)
+    directory = HubDirectory.of_service("core", settings, http)
     return Core(
         settings=settings,
         database=database,

@@ -71,6 +71,5 @@ def create_app(
 
 
 def hub_resolver(settings: Settings, http: httpx.AsyncClient) -> CallerResolver:
-    token_file = settings.service_token_file("data")
-    directory = HubDirectory(settings.hub_api_url, lambda: token_file.read_text().strip(), http)
+    directory = HubDirectory.of_service("data", settings, http)
     return CallerResolver("data", directory, Verifier(settings.public_key_file))

@@ -7,7 +7,8 @@ import secrets
 
 import fsspec  # type: ignore[import-untyped]
 
-from labwright.api.errors import NotFound, Unavailable
+from labwright.api.errors import DiskFull, NotFound, Unavailable
+from labwright.hub import disk
 
 
 class ArtifactStore:
@@ -33,8 +34,8 @@ class ArtifactStore:
                 if self._files.exists(aside):
                     self._files.rm_file(aside)
                 raise
-        except OSError:
-            raise Unavailable("The artifact store", remedy="Its disk may be full; tell your admin.") from None
+        except OSError as error:
+            raise (DiskFull() if disk.caused(error) else Unavailable("The artifact store")) from None
         return digest
 
     def get(self, digest: str) -> bytes:

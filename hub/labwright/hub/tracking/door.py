@@ -16,7 +16,8 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from labwright.api import names
-from labwright.api.errors import LabwrightError, Unavailable
+from labwright.api.errors import DiskFull, LabwrightError, Unavailable
+from labwright.hub import disk
 from labwright.hub.callers import Caller
 from labwright.hub.core.context import Core
 from labwright.hub.tracking import rules, workspaces
@@ -110,6 +111,7 @@ class Door:
         try:
             answer = await self._http.send(sent, stream=True)
         except httpx.TransportError:
+            self._check_disk()
             raise starting() from None
         kept = {name: answer.headers[name] for name in _RESPONSE_HEADERS if name in answer.headers}
         if rules.is_artifact(path) or path.endswith("get-artifact") or "/artifacts/files" in path:
@@ -127,12 +129,19 @@ class Door:
                 f"{names.MLFLOW_PREFIX}/api/3.0/mlflow/workspaces", json={"name": workspace}, timeout=30.0
             )
         except httpx.TransportError:
+            self._check_disk()
             raise starting() from None
         if answer.is_error and "ALREADY_EXISTS" not in answer.text:
+            self._check_disk()
             raise LabwrightError(
                 "MLflow could not make your workspace.", remedy="Tell your admin; mlflow.log says why."
             )
         self._made.add(workspace)
+
+    def _check_disk(self) -> None:
+        """MLflow can neither start nor make anything on a full disk."""
+        if disk.is_full(self._core.settings.home):
+            raise DiskFull
 
     async def _tell(
         self,
