@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -110,3 +111,16 @@ def test_output_of_subprocesses_and_descriptors_stands_in_its_cell(fork_server_e
         {"stdout": "from run\n3\n", "stderr": "apart\n"},
         {"stdout": "raw one\n", "stderr": "raw two\n"},
     ]
+
+
+def test_runs_in_threads_that_end_leave_no_file_open(engine, make_run):
+    def run_in_thread() -> int:
+        run = make_run(engine, "1")
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        assert run.text(0) == "1"
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    first = run_in_thread()  # with what a process opens once
+    assert [run_in_thread(), run_in_thread()] <= [first, first]

@@ -11,11 +11,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
@@ -73,7 +74,8 @@ def prepare(execution: Execution) -> NotebookNode:
 def run_to_end(client: PapermillNotebookClient, execution: Execution) -> str | None:
     """Run every cell; the answer is None, or the sentence that says why the kernel did not get there."""
     try:
-        client.execute(cwd=str(execution.cwd), env=dict(execution.env))
+        with loop_of_its_own():
+            client.execute(cwd=str(execution.cwd), env=dict(execution.env))
     except NoSuchKernel as missing:
         return f"No kernel named {missing.name!r} is installed; choose another or install it."
     except DeadKernelError:
@@ -83,6 +85,16 @@ def run_to_end(client: PapermillNotebookClient, execution: Execution) -> str | N
     except RuntimeError as stillborn:
         return f"The kernel did not start: {stillborn}"
     return None
+
+
+@contextlib.contextmanager
+def loop_of_its_own() -> Iterator[None]:
+    """Close the event loop that nbclient makes for the thread, and keeps for as long as the process lives."""
+    kept = ensure_event_loop()
+    try:
+        yield
+    finally:
+        kept.close()
 
 
 def find_error(notebook: NotebookNode) -> CellError | None:
