@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from labwright.kernels.client import ForkServer, default_directory
+from labwright.kernels.client import ForkServer
 from labwright.kernels.deaths import count_oom_kills, memory_cgroup
 from labwright.kernels.engine import ForkServerEngine
 from labwright.kernels.environment import identity, import_time_variables
+from labwright.kernels.folder import default_directory
 from labwright.kernels.preload import BASE, choose_set, imports_in, propose_set, shadowed
 from tests.kernels.running import make_notebook
 

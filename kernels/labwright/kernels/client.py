@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import itertools
 import json
 import os
@@ -20,6 +18,7 @@ from typing import Any
 from labwright.kernels.channel import Channel, Message, write_memory_file
 from labwright.kernels.environment import import_time_variables, launch_mark
 from labwright.kernels.errors import ForkServerError, ForkServerGone, SpawnRefused
+from labwright.kernels.folder import connect, default_directory, locked
 
 START_SECONDS = 30.0
 
@@ -215,50 +214,12 @@ class ForkServer:
             self.end(handle, Exit(9, lost="the fork server ended"))
 
 
-def default_directory() -> Path:
-    """One folder per user and environment, that only the user can enter.
-
-    And per launch: what a launch may use and when it ends holds for its fork server too.
-    """
-    which = "\0".join([sys.prefix, sys.executable, *launch_mark().values()])
-    environment = hashlib.sha256(which.encode()).hexdigest()[:12]
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(runtime) / "labwright" if runtime else Path(f"/tmp/labwright-{os.geteuid()}")  # noqa: S108
-    return base / f"kernels-{environment}"
-
-
-def make_private(directory: Path) -> None:
-    """Make `directory`, or make sure that it is ours alone: another user may have been first in /tmp."""
-    for folder in (directory.parent, directory):
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise ForkServerError(f"{folder} cannot be made: {error.strerror}; set XDG_RUNTIME_DIR.") from error
-        status = folder.lstat()
-        if status.st_uid != os.geteuid():
-            raise ForkServerError(f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.")
-    if directory.stat().st_mode & 0o077:
-        directory.chmod(0o700)
-
-
-def connect(directory: Path) -> socket.socket | None:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        sock.connect(str(directory / "socket"))
-    except OSError:
-        sock.close()
-        return None
-    return sock
-
-
 def connect_or_start(directory: Path, idle_seconds: float) -> tuple[socket.socket, int | None]:
     """A connection, and the server's process id if it was this process that started it."""
     if sock := connect(directory):
         return sock, None
-    make_private(directory)
-    with (directory / "lock").open("w") as lock:
+    with locked(directory):
         # Whoever holds the lock starts the server; the others find it running when they get the lock.
-        fcntl.flock(lock, fcntl.LOCK_EX)
         if sock := connect(directory):
             return sock, None
         pid = start(directory, idle_seconds)

@@ -22,9 +22,10 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Bool, Float, List, Unicode
 
-from labwright.kernels.client import ForkServer, Handle, default_directory, make_private
+from labwright.kernels.client import ForkServer, Handle
 from labwright.kernels.deaths import OomWatch, explain
 from labwright.kernels.errors import ForkServerError
+from labwright.kernels.folder import default_directory, make_private
 from labwright.kernels.suitability import same_interpreter
 from labwright.kernels.warm import IN_MEMORY_HISTORY
 

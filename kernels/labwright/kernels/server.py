@@ -28,6 +28,7 @@ from typing import Any
 from labwright.kernels import afterfork
 from labwright.kernels.channel import Channel, Message, peer_identity
 from labwright.kernels.errors import ChannelBroken, SpawnRefused
+from labwright.kernels.folder import abandoned, locked, take_away
 from labwright.kernels.nursery import Nursery, Order, Parent
 from labwright.kernels.sessions import SessionBook, children_of, end_adopted, end_sessions
 
@@ -72,8 +73,19 @@ class ForkServer:
                 self.idle_since = time.monotonic()
             elif time.monotonic() - self.idle_since > self.idle_seconds:
                 break
+        listener.close()
         self.nursery.close()
         self.end_kernels()
+
+    def stop_on_sigterm(self) -> None:
+        """End in order, and at once: the signal wakes the loop."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self.watch(reader, self.stop)
+
+    def stop(self) -> None:
+        self.stopping = True
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, callback)
@@ -120,7 +132,7 @@ class ForkServer:
             case "status":
                 self.tell(client, {"event": "status", **self.status()})
             case "stop":
-                self.stopping = True
+                self.stop()
             case unknown:
                 log.warning("unknown request %r", unknown)
 
@@ -258,6 +270,29 @@ def listen(directory: Path) -> socket.socket:
     return listener
 
 
+def end_abandoned(directory: Path) -> None:
+    """End what servers that were killed left running, and remove their folders."""
+    for folder in abandoned(directory):
+        SessionBook(folder / "sessions").end_all()
+        take_away(folder)
+
+
+def leave_folder(directory: Path) -> None:
+    """Take the folder away, unless somebody who found nobody listening has started the next server there."""
+    if holder(directory) == os.getpid():
+        with locked(directory):
+            if holder(directory) == os.getpid():
+                take_away(directory)
+
+
+def holder(directory: Path) -> int | None:
+    """The process id of the server that last started in this folder."""
+    try:
+        return int((directory / "pid").read_text())
+    except FileNotFoundError:
+        return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
@@ -269,12 +304,14 @@ def main() -> None:
     # Strays of a lost parent come here and not to process 1, so that they can be found and ended.
     afterfork.adopt_orphans()
     os.chdir("/")
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     server = ForkServer(options.directory, options.idle_seconds)
     server.book.end_all()
     (options.directory / "pid").write_text(f"{os.getpid()}\n")
-    server.serve(listen(options.directory))
-    (options.directory / "socket").unlink(missing_ok=True)
+    listener = listen(options.directory)
+    server.stop_on_sigterm()
+    end_abandoned(options.directory)
+    server.serve(listener)
+    leave_folder(options.directory)
 
 
 if __name__ == "__main__":
