@@ -235,6 +235,13 @@ def test_too_much_output_is_cut_and_marked(make_run, fork_server_engine):
     assert run.execution.output_path.stat().st_size < 80_000_000
 
 
+def test_what_runs_at_exit_runs_though_a_subprocess_was_left(make_run, fork_server_engine, tmp_path):
+    source = "import atexit, subprocess\nleft = subprocess.Popen(['sleep', '300'])\n"
+    run = make_run(fork_server_engine, source + "atexit.register(open, 'at-exit', 'w')")
+    assert run().state == "succeeded"
+    assert (tmp_path / "at-exit").exists()
+
+
 def test_another_language_falls_back_and_says_so(make_run, fork_server_engine):
     outcome = make_run(fork_server_engine, "1", kernel_name="no-such-kernel")()
     assert outcome.log.startswith("Fell back to papermill's engine because there is no kernel named")

@@ -28,6 +28,7 @@ from IPython.core.application import BaseIPythonApplication
 from jupyter_client.session import Session
 
 from labwright.kernels.channel import Channel
+from labwright.kernels.sessions import is_alive
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
 
 # An argument vector as an ordinary kernel has it: libraries look for its traces in `get_ipython().config`.
@@ -129,6 +130,10 @@ class WarmKernel(IPythonKernel):
         # Without sockets there is no queue: the engine decides whether to go on after an error.
         if not self.without_sockets:
             super()._abort_queues(subshell_id)
+
+    def _process_children(self) -> list[Any]:
+        """At shutdown ipykernel waits for these to end: one that has ended and that nobody reaps must not count."""
+        return [child for child in super()._process_children() if is_alive(child.pid)]
 
     def connect(self, traits: dict[str, Any]) -> None:
         for name, value in traits.items():
