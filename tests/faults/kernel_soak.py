@@ -3,7 +3,8 @@
     python tests/faults/kernel_soak.py --runs 10000
 
 Holds when every run has exactly one final state, no run succeeds with a wrong output, and at the end no process,
-socket, file or shared memory is left.
+socket, file or shared memory is left. Shared memory is the machine's: where other programs come and go, give the soak
+its own with `unshare -m sh -c 'mount -t tmpfs none /dev/shm; exec python …'`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nbformat.v4 import new_code_cell, new_notebook
@@ -37,52 +39,58 @@ NOTEBOOK = new_notebook(
     metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
 )
 STATES = {"succeeded", "died"}
+# One of each is killed after about so many runs. A parent takes a second to warm up (ten on a busy machine), and a
+# server has to warm up its parents: killed too often, they would do nothing else.
+EVERY: Mapping[str, float] = {"kernel": 8, "parent": 150, "server": 400}
+# A kill comes up to so long after the run that it is due at has begun: anywhere in its life.
+LONGEST_WAIT_SECONDS = 0.2
 
 
 class Soak:
     def __init__(
-        self,
-        folder: Path,
-        runs: int,
-        workers: int,
-        seed: int,
-        kill_every_seconds: float,
-        weights: tuple[float, ...],
-        most_seconds: float,
+        self, folder: Path, runs: int, workers: int, seed: int, every: Mapping[str, float], most_seconds: float
     ) -> None:
         self.folder = folder
         self.server = ForkServer(folder / "server", idle_seconds=5)
         self.engine = ForkServerEngine(self.server)
-        self.numbers = iter(range(runs))
-        self.lock = threading.Lock()
+        self.runs = runs
+        self.begun = 0
+        self.changed = threading.Condition()
         self.outcomes: dict[int, list[Outcome]] = collections.defaultdict(list)
         self.wrong: list[int] = []
-        self.random = random.Random(seed)
-        self.kill_every_seconds = kill_every_seconds
+        self.seed = seed
+        self.every = every
         self.kills: collections.Counter[str] = collections.Counter()
         self.done = threading.Event()
         self.workers = workers
-        # A parent takes a second to warm up (ten on a busy machine): killed too often, it would do nothing else.
-        self.weights = weights
         self.until = time.monotonic() + most_seconds
         self.env = {**os.environ, "LABWRIGHT_SOAK": str(folder)}
 
     def run(self) -> None:
-        killer = threading.Thread(target=self.kill_at_random)
+        killers = [threading.Thread(target=self.kill_at_random, args=(kind,)) for kind in self.every]
         workers = [threading.Thread(target=self.work) for _ in range(self.workers)]
-        for thread in (killer, *workers):
+        for thread in (*killers, *workers):
             thread.start()
         for thread in workers:
             thread.join()
         self.done.set()
-        killer.join()
+        with self.changed:
+            self.changed.notify_all()
+        for thread in killers:
+            thread.join()
+
+    def next_run(self) -> int | None:
+        with self.changed:
+            if self.begun == self.runs or time.monotonic() > self.until:
+                return None
+            self.begun += 1
+            self.changed.notify_all()
+            if self.begun % 500 == 0:
+                print(f"{self.begun} runs begun, kills {dict(self.kills)}", flush=True)
+            return self.begun - 1
 
     def work(self) -> None:
-        while True:
-            with self.lock:
-                number = next(self.numbers, None) if time.monotonic() < self.until else None
-            if number is None:
-                return
+        while (number := self.next_run()) is not None:
             target = self.folder / f"out-{threading.get_ident()}.ipynb"
             execution = Execution(parameterise(NOTEBOOK, {"number": number}), target, self.folder, self.env)
             outcome = self.engine.execute(execution, on_cell=lambda progress: None, cancelled=threading.Event())
@@ -92,21 +100,25 @@ class Soak:
             if outcome.state == "succeeded" and notebook["cells"][-1]["outputs"][0]["data"]["text/plain"] != expected:
                 self.wrong.append(number)
 
-    def kill_at_random(self) -> None:
-        while not self.done.wait(self.random.expovariate(1 / self.kill_every_seconds)):
+    def kill_at_random(self, kind: str) -> None:
+        choice = random.Random(f"{self.seed} {kind}")
+        due = 0.0
+        while True:
+            due += choice.expovariate(1 / self.every[kind])
+            with self.changed:
+                self.changed.wait_for(lambda: self.begun > due or self.done.is_set())  # noqa: B023 - ends in this turn
+            if self.done.wait(choice.uniform(0, LONGEST_WAIT_SECONDS)):
+                return
             with contextlib.suppress(OSError, IndexError, ValueError):
-                self.kill_something()
+                os.kill(choice.choice(self.victims(kind)), signal.SIGKILL)
+                self.kills[kind] += 1
 
-    def kill_something(self) -> None:
-        """Mostly a kernel, sometimes a parent, now and then the server."""
+    def victims(self, kind: str) -> list[int]:
         server = int((self.folder / "server" / "pid").read_text())
+        if kind == "server":
+            return [server]
         parents = children_of(server)
-        kernels = [kernel for parent in parents for kernel in children_of(parent)]
-        kind, victims = self.random.choices(
-            [("kernel", kernels), ("parent", parents), ("server", [server])], weights=self.weights
-        )[0]
-        os.kill(self.random.choice(victims), signal.SIGKILL)
-        self.kills[kind] += 1
+        return parents if kind == "parent" else [kernel for parent in parents for kernel in children_of(parent)]
 
     # -- what must hold -------------------------------------------------------------------------------
 
@@ -124,17 +136,13 @@ class Soak:
             found.append(f"{len(unexplained)} deaths without a reason")
         if self.wrong:
             found.append(f"wrong outputs of runs {self.wrong[:5]}")
-        if left := self.wait_for_no_process():
+        if left := wait_until_none(self.processes):
             found.append(f"processes left behind: {left}")
         if files := [path.name for path in self.folder.iterdir() if path.name.startswith(".")]:
             found.append(f"files left behind: {files[:5]}")
+        if self.server.directory.exists():
+            found.append(f"the server's folder is still there: {sorted(self.server.directory.iterdir())}")
         return found
-
-    def wait_for_no_process(self, seconds: float = 20.0) -> list[str]:
-        deadline = time.monotonic() + seconds
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return left
 
     def processes(self) -> list[str]:
         """Living processes that carry the soak's mark in their environment, or are its server's."""
@@ -153,20 +161,19 @@ def soak(
     runs: int,
     workers: int = 2,
     seed: int = 0,
-    kill_every_seconds: float = 0.3,
-    weights: tuple[float, ...] = (90, 7, 3),
+    every: Mapping[str, float] = EVERY,
     most_seconds: float = float("inf"),
 ) -> tuple[list[str], Soak]:
-    """The list of what did not hold, and the soak. `weights` are of kernels, parents and the server as victims."""
+    """The list of what did not hold, and the soak."""
     with tempfile.TemporaryDirectory() as folder:
-        attempt = Soak(Path(folder), runs, workers, seed, kill_every_seconds, weights, most_seconds)
+        attempt = Soak(Path(folder), runs, workers, seed, every, most_seconds)
         files, shared = open_files(), shared_memory()
         attempt.run()
-        problems = attempt.problems(len(attempt.outcomes) if most_seconds < float("inf") else runs)
+        problems = attempt.problems(attempt.begun)
         if left := shared_memory() - shared:
             problems.append(f"shared memory left behind: {left}")
-        if (more := open_files()) > files + 4:
-            problems.append(f"the runner's open files grew from {files} to {more}")
+        if more := wait_until_none(lambda: sorted(open_files() - files)):
+            problems.append(f"the runner left files open: {more}")
         return problems, attempt
 
 
@@ -175,8 +182,21 @@ def shared_memory() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("psm_", "sem."))}
 
 
-def open_files() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def open_files() -> set[str]:
+    """What this process has open, by number and name."""
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(f"{fd.name} {fd.readlink()}")
+    return {entry for entry in found if not entry.endswith("/fd")}
+
+
+def wait_until_none(look: Callable[[], list[str]], seconds: float = 20.0) -> list[str]:
+    """What is still there after so long: the last of them end while we look."""
+    deadline = time.monotonic() + seconds
+    while (left := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
 
 
 def main() -> None:
@@ -184,15 +204,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kill-every-seconds", type=float, default=0.3)
-    parser.add_argument("--weights", type=float, nargs=3, default=(90, 7, 3), help="kernels, parents, server")
+    for kind, runs in EVERY.items():
+        parser.add_argument(f"--{kind}-every", type=float, default=runs, metavar="RUNS")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
     options = parser.parse_args()
     started = time.monotonic()
-    limits = (tuple(options.weights), options.minutes * 60)
-    problems, attempt = soak(options.runs, options.workers, options.seed, options.kill_every_seconds, *limits)
+    every = {kind: getattr(options, f"{kind}_every") for kind in EVERY}
+    problems, attempt = soak(options.runs, options.workers, options.seed, every, options.minutes * 60)
     states = collections.Counter(o.state for outcomes in attempt.outcomes.values() for o in outcomes)
-    result = {"runs": len(attempt.outcomes), "states": dict(states), "kills": dict(attempt.kills), "problems": problems}
+    elsewhere = sum(o.log.startswith("Fell back") for outcomes in attempt.outcomes.values() for o in outcomes)
+    result = {"runs": len(attempt.outcomes), "states": dict(states), "by_papermill": elsewhere}
+    result |= {"kills": dict(attempt.kills), "problems": problems}
     print(json.dumps({**result, "seconds": round(time.monotonic() - started)}))
     raise SystemExit(bool(problems))
 
