@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if reason and item.get_closest_marker("kube") and Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=f"skipped: {reason}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the hub said stands below a failure: its pod is gone when somebody looks."""
+    report = yield
+    workbench = getattr(item, "funcargs", {}).get("workbench")
+    if report.failed and isinstance(workbench, Deployment):
+        report.sections.append(("the hub's log", workbench.kubectl.log_of("hub")))
+    return report
 
 
 @pytest.fixture(scope="session")

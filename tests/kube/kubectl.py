@@ -65,6 +65,12 @@ class Kubectl:
     def run_in(self, pod: str, *command: str, seconds: float = 60) -> str:
         return self.run("exec", pod, "--", *command, seconds=seconds)
 
+    def log_of(self, deployment: str, lines: int = 80) -> str:
+        try:
+            return self.run("logs", f"deployment/{deployment}", f"--tail={lines}", seconds=20)
+        except (KubectlFailed, subprocess.TimeoutExpired) as error:
+            return str(error)
+
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[int]:
         """A loopback port that leads to `target` (pod/NAME, service/NAME)."""

@@ -49,6 +49,8 @@ def stamp_folder(places: Places, image: Image) -> Path:
 
 def build(places: Places) -> list[Image]:
     """The images that were built anew."""
+    # A build that was killed left its working containers, their mounts, and images that they hold.
+    buildah.run(places, "rm", "--all")
     fresh = []
     for image in ALL:
         wanted, folder = key(image), stamp_folder(places, image)

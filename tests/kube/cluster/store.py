@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kube.cluster import buildah
 from tests.kube.cluster.places import REPOSITORY, Places
 
 DATABASES = (
@@ -36,6 +37,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
   "io.containerd.snapshotter.v1.devmapper"]
 [grpc]
   address = "/run/import/containerd.sock"
+# Nothing is collected while images are unpacked: an image that replaces another stands on layers that belong to
+# neither for a moment ('parent snapshot does not exist'). `ctr content prune` collects after it, and waits for it.
+[plugins."io.containerd.gc.v1.scheduler"]
+  deletion_threshold = 0
+  mutation_threshold = 0
+  startup_delay = "0s"
 """
 
 
@@ -45,12 +52,14 @@ def fill(places: Places, layout: Path) -> None:
         restore(places)
         shutil.rmtree(places.sealed)
     # In mount and process namespaces of its own: the daemon and its mounts end with them.
-    subprocess.run(
+    done = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL",
          sys.executable, "-m", "tests.kube.cluster.store", str(places.store), str(layout)],
         cwd=REPOSITORY,
-        check=True,
+        check=False,
     )  # fmt: skip
+    if done.returncode != 0:
+        raise buildah.CannotBuild("the images could not be imported; why is above")
     seal(places)
 
 
@@ -113,6 +122,7 @@ def import_inside(root: Path, layout: Path) -> None:
     done = subprocess.run([*ctr, "images", "import", "-"], stdin=pack.stdout, check=False)
     if pack.wait() != 0 or done.returncode != 0:
         sys.exit(f"the images in {layout} could not be imported")
+    subprocess.run([*ctr, "content", "prune", "references"], check=True)
     daemon.terminate()
     daemon.wait(20)
 
