@@ -65,6 +65,15 @@ def test_a_volume_that_cannot_be_mounted_is_tried_again_before_people_are_told_t
     assert not found_early.final
 
 
+def test_a_size_that_no_node_has_is_refused_while_the_home_is_still_being_made() -> None:
+    pod = copy.deepcopy(RECORDED["no-gpu"]["pod"])
+    for condition in pod["status"]["conditions"]:
+        condition["message"] = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    found = explain_start(pod, [], NODES)
+    assert found is not None
+    assert (found.code, found.final) == ("no-node-fits", True)
+
+
 def test_a_gpu_that_is_taken_is_waited_for() -> None:
     found = start("no-gpu", with_gpus(1))
     assert not found.final

@@ -193,10 +193,6 @@ def _unplaced(pod: Object, events: Sequence[Object], nodes: Sequence[Object] | N
     if condition is None or condition.get("status") != "False":
         return None
     message = str(condition.get("message") or "")
-    if "PersistentVolumeClaim" in message or "volume" in message.lower():
-        return _volume(events) or Explanation(
-            "volume", "Your home's volume is not there yet.", "It is being made; please wait."
-        )
     if any(event.get("reason") == "TriggeredScaleUp" for event in events):
         return Explanation("scaling", "No node is free; a new one is being started.", "This takes a few minutes.")
     grows = any(event.get("reason") == "NotTriggerScaleUp" for event in events)
@@ -206,6 +202,10 @@ def _unplaced(pod: Object, events: Sequence[Object], nodes: Sequence[Object] | N
             return Explanation(
                 "no-node-fits", never, "Choose a smaller profile, or ask your admin for such a node.", True
             )
+    if "PersistentVolumeClaim" in message or "volume" in message.lower():
+        return _volume(events) or Explanation(
+            "volume", "Your home's volume is not there yet.", "It is being made; please wait."
+        )
     lacking = _lacking(message)
     if lacking:
         return Explanation(
