@@ -26,6 +26,7 @@ class Settings:
     by_user: bool  # started as root: everybody's processes under an operating-system user of their own
     core_database_url: str  # SQLAlchemy; SQLite by default, PostgreSQL by configuration
     data_database_url: str
+    spawner: str = "local"  # people's servers: processes of this machine, or pods of the cluster that the hub is in
 
     # Internal listeners, all on 127.0.0.1, at fixed distances from `port` so that many workbenches fit one machine.
     @property
@@ -162,6 +163,7 @@ class Settings:
             "LABWRIGHT_PORT": str(self.port),
             "LABWRIGHT_ENVIRONMENTS": str(self.environments),
             "LABWRIGHT_BY_USER": "1" if self.by_user else "0",
+            "LABWRIGHT_SPAWNER": self.spawner,
             **{
                 f"LABWRIGHT_{name.upper()}_DATABASE_URL": url
                 for name, url in databases.items()
@@ -202,4 +204,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         by_user=by_user,
         core_database_url=environ.get("LABWRIGHT_CORE_DATABASE_URL") or f"sqlite:///{home}/core/core.sqlite",
         data_database_url=environ.get("LABWRIGHT_DATA_DATABASE_URL") or f"sqlite:///{home}/data/data.sqlite",
+        spawner=environ.get("LABWRIGHT_SPAWNER") or "local",
     )

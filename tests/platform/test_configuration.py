@@ -1,0 +1,51 @@
+"""What the hub is configured with: where people's servers run is one word of the environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from traitlets.config import Config
+
+from labwright.api.errors import InvalidRequest
+from labwright.hub.configuration import configure
+from labwright.hub.installation import install
+from labwright.hub.settings import Settings, from_environment
+
+
+def settings_with(home: Path, **variables: str) -> Settings:
+    settings = from_environment({"LABWRIGHT_HOME": str(home), "LABWRIGHT_BY_USER": "0", **variables})
+    install(settings)
+    return settings
+
+
+def configured(settings: Settings) -> Config:
+    c = Config()
+    configure(c, settings)
+    return c
+
+
+def test_servers_are_this_machines_processes_unless_said_otherwise(tmp_path: Path) -> None:
+    assert configured(settings_with(tmp_path)).JupyterHub.spawner_class.__name__ == "LabwrightSpawner"
+
+
+def test_servers_are_pods_where_the_environment_says_so(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, LABWRIGHT_SPAWNER="kubernetes")
+    c = configured(settings)
+    assert c.JupyterHub.spawner_class.__name__ == "KubernetesSpawner"
+    assert c.KubernetesSpawner.workbench().profiles
+    assert from_environment(settings.as_environment("hub")).spawner == "kubernetes"
+
+
+def test_a_spawner_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="There is no spawner 'docker'") as caught:
+        configured(settings_with(tmp_path, LABWRIGHT_SPAWNER="docker"))
+    assert "LABWRIGHT_SPAWNER" in str(caught.value.remedy)
+
+
+def test_a_local_hub_does_not_load_the_clusters_client() -> None:
+    look = "import sys, labwright.hub.configuration; print([m for m in sys.modules if 'kube' in m])"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
