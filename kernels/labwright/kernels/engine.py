@@ -57,7 +57,6 @@ class ForkServerEngine:
             return fall_back(reason, execution, on_cell, cancelled)
         notebook = prepare(execution)
         record = Record(notebook, execution.output_path, on_cell)
-        record.notebook_start()
         run = Run(self, execution, record, cancelled)
         try:
             run.execute()
@@ -79,8 +78,18 @@ def fall_back(
     return replace(outcome, log=f"Fell back to papermill's engine because {reason}.\n{outcome.log}")
 
 
+def runs(cell: NotebookNode) -> bool:
+    """Whether there is anything to give to the kernel."""
+    tags = cell.metadata.get("tags", [])
+    return cell.cell_type == "code" and bool(cell.source.strip()) and "skip-execution" not in tags
+
+
 class Run:
-    """One notebook in one kernel, from the spawn to the exit status."""
+    """One notebook in one kernel, from the spawn to the exit status.
+
+    The kernel gets the next cell before the last one's document is written: writing it to the disk takes as long as
+    a small cell takes to run.
+    """
 
     def __init__(
         self,
@@ -114,6 +123,9 @@ class Run:
         self.late_cell: NotebookNode | None = None
         self.save_at: float | None = None
         self.next_check = 0.0
+        # The cell that the kernel has been given last, and when.
+        self.asked: int | None = None
+        self.asked_at = 0.0
 
     def limit_cells(self, seconds: float | None, interrupt: bool) -> None:
         """As papermill's execution_timeout: a late cell ends the run, or is interrupted if `interrupt`."""
@@ -142,15 +154,19 @@ class Run:
         """Have the kernel forked; the answer is its language, or None if it did not get there."""
         ours, theirs = channels.pair()
         self.channel = Channel(ours)
-        with theirs:
-            self.handle = self.engine.server.spawn(
-                "notebook",
-                self.execution.cwd,
-                {**self.execution.env, "JPY_PARENT_PID": str(os.getpid())},
-                [theirs.fileno()],
-                imports_of(self.record.nb),
-                self.engine.limits,
-            )
+        try:
+            with theirs:
+                self.handle = self.engine.server.spawn(
+                    "notebook",
+                    self.execution.cwd,
+                    {**self.execution.env, "JPY_PARENT_PID": str(os.getpid())},
+                    [theirs.fileno()],
+                    imports_of(self.record.nb),
+                    self.engine.limits,
+                )
+        finally:
+            # While the kernel is forked.
+            self.record.notebook_start()
         self.handle.wait_started(self.execution.start_timeout_seconds)
         deadline = time.monotonic() + self.execution.start_timeout_seconds
         while (frame := self.hear()) is not None:
@@ -173,6 +189,8 @@ class Run:
                 alive, failed = self.run_cell(cell, index)
                 if failed:
                     self.record.cell_exception(cell, cell_index=index)
+                elif alive and self.asked == index:
+                    self.ask_for_next(index)
             finally:
                 self.record.cell_complete(cell, index)
             if failed or not alive:
@@ -181,20 +199,37 @@ class Run:
 
     def run_cell(self, cell: NotebookNode, index: int) -> tuple[bool, bool]:
         """Whether the kernel is still alive, and whether the cell failed in a way that ends the run."""
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type != "code" or not cell.source.strip() or "skip-execution" in tags:
+        if not runs(cell):
             return True, False
         self.outputs.begin(cell)
-        allowed = self.outputs.client.allow_errors or "raises-exception" in tags
-        self.talk(self.request(cell, stop_on_error=not allowed))
-        self.cell_deadline = time.monotonic() + self.cell_timeout if self.cell_timeout else None
-        self.save_at = time.monotonic() + LONG_CELL_SECONDS
+        if self.asked != index:
+            self.ask_for(index)
+        self.record.began(cell, self.asked_at)
+        elapsed = time.time() - self.asked_at
+        self.cell_deadline = time.monotonic() + self.cell_timeout - elapsed if self.cell_timeout else None
+        self.save_at = time.monotonic() + LONG_CELL_SECONDS - elapsed
         try:
-            return self.listen_for(cell, index, allowed)
+            return self.listen_for(cell, index)
         finally:
             self.cell_deadline = self.save_at = None
 
-    def listen_for(self, cell: NotebookNode, index: int, allowed: bool) -> tuple[bool, bool]:
+    def ask_for(self, index: int) -> None:
+        """Give the kernel this cell."""
+        cell = self.record.nb.cells[index]
+        self.talk(self.request(cell, stop_on_error=not self.may_fail(cell)))
+        self.asked, self.asked_at = index, time.time()
+
+    def ask_for_next(self, index: int) -> None:
+        """Give the kernel the cell that it is to run after this one, unless the run is to stop."""
+        cells = self.record.nb.cells
+        following = next((later for later in range(index + 1, len(cells)) if runs(cells[later])), None)
+        if following is not None and not self.must_stop():
+            self.ask_for(following)
+
+    def may_fail(self, cell: NotebookNode) -> bool:
+        return self.outputs.client.allow_errors or "raises-exception" in cell.metadata.get("tags", [])
+
+    def listen_for(self, cell: NotebookNode, index: int) -> tuple[bool, bool]:
         while True:
             frame = self.hear()
             if frame is None:
@@ -204,7 +239,7 @@ class Run:
                 continue
             if self.outputs.take(message, size, cell, index):
                 reply = self.outputs.reply or {}
-                return True, reply.get("status") == "error" and not allowed
+                return True, reply.get("status") == "error" and not self.may_fail(cell)
 
     def request(self, cell: NotebookNode, stop_on_error: bool) -> Message:
         self.current = uuid.uuid4().hex

@@ -61,7 +61,6 @@ def execute_notebook(
         return executed
     record = Record(nb, Path(output_path) if output_path else None, lambda progress: None, progress_bar)
     record.log_output = log_output
-    record.notebook_start()
     try:
         logger.info(f"Executing notebook with kernel: {kernel_name}")
         run_to_end(record, kernel_name, log_output, options)

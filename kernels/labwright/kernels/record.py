@@ -111,6 +111,10 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]
             self.output_path = quiet
         self.on_cell(CellProgress(cell_index, len(self.nb.cells), cell, "started"))
 
+    def began(self, cell: NotebookNode, seconds: float) -> None:
+        """The kernel was given the running cell at this time, which may be before `cell_start` was called."""
+        cell.metadata.papermill["start_time"] = datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
     def cell_complete(self, cell: NotebookNode, cell_index: int, **_: object) -> None:
         self.running = None
         self.close(cell, cell_index)
