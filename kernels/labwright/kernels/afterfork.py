@@ -80,10 +80,20 @@ def enter(cwd: str, env: Mapping[str, str], added: Mapping[str, str], umask: int
     os.chdir(cwd)
     if umask is not None:
         os.umask(umask)
-    os.environ.clear()
-    os.environ.update({**added, **env})
-    time.tzset()
-    tempfile.tempdir = None
+    before = {name: os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP", "TZ")}
+    change_environment({**added, **env})
+    if any(os.environ.get(name) != value for name, value in before.items()):
+        time.tzset()
+        tempfile.tempdir = None
+
+
+def change_environment(wanted: Mapping[str, str]) -> None:
+    """Most of it stays: each change is a call of the C library."""
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def reseed() -> None:

@@ -18,7 +18,7 @@ from tornado.ioloop import IOLoop
 
 from labwright.kernels.channel import Channel, Message
 from labwright.kernels.sessions import has_children
-from labwright.kernels.warm import WarmKernelApp
+from labwright.kernels.warm import WarmKernelApp, modules_since
 
 CONTROL_SECONDS = 5.0
 
@@ -169,7 +169,7 @@ def end_children(app: WarmKernelApp) -> None:
 def drop_user_objects(app: WarmKernelApp) -> None:
     """Clear the namespaces that the run made; what was loaded before the fork holds nothing of it."""
     shell: Any = app.shell
-    added = [module for name, module in list(sys.modules.items()) if name not in app.preloaded]
+    added = [sys.modules[name] for name in modules_since(app.last_preloaded) if name not in app.preloaded]
     shell.user_ns.clear()
     if shell.history_manager is not None:
         shell.history_manager.output_hist.clear()

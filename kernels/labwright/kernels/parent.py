@@ -162,7 +162,7 @@ def main() -> None:
         channel.send({"event": "refused", "module": refusal.module, "reason": refusal.reason})
         return
     rehearse(app, setup[0]["modules"], Path(setup[0]["scratch"]))
-    app.preloaded = frozenset(sys.modules)
+    app.preloaded, app.last_preloaded = frozenset(sys.modules), next(reversed(sys.modules))
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     gc.collect()
     gc.freeze()

@@ -10,12 +10,16 @@ Faithfulness comes from running ipykernel's own code: this module only cuts `IPK
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
+import inspect
+import itertools
 import json
 import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -101,6 +105,14 @@ class SwitchingSession(Session):
         return message
 
 
+class KernelLog(logging.Logger):
+    """The kernel's own log, which makes no record that nobody would see: ipykernel logs 19 for a run of four cells."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        handlers = (*self.handlers, *self.root.handlers)
+        return super().isEnabledFor(level) and any(level >= handler.level for handler in handlers)
+
+
 class MainThreadOnly:
     """Stands for ipykernel's shell channel thread where requests come without a socket."""
 
@@ -163,6 +175,21 @@ class WarmKernel(IPythonKernel):
             self.shell.user_ns["__session__"] = name
 
 
+class Known:
+    """What `%reset aggressive` must leave alone, as something that can be taken from a set."""
+
+    def __init__(self, *parts: frozenset[str]) -> None:
+        self.parts = parts
+
+    def __rsub__(self, names: set[str]) -> set[str]:
+        return names.difference(*self.parts)
+
+
+def modules_since(last: str | None) -> list[str]:
+    """Names of the modules that were imported after `last`, newest first. Looks at no other."""
+    return list(itertools.takewhile(lambda name: name != last, reversed(sys.modules)))
+
+
 class WarmKernelApp(IPKernelApp):
     """ipykernel's application, cut in two at the fork."""
 
@@ -171,6 +198,7 @@ class WarmKernelApp(IPKernelApp):
     history_file: str | None = None
     channel: Channel | None = None
     preloaded: frozenset[str] = frozenset()
+    last_preloaded: str | None = None
     added_environment: Mapping[str, str] = {}
 
     def warm_up(self) -> None:
@@ -179,6 +207,7 @@ class WarmKernelApp(IPKernelApp):
         assert launcher is not None
         sys.argv = [str(launcher.origin), "-f", UNCONNECTED_FILE, IN_MEMORY_HISTORY]
         BaseIPythonApplication.initialize(self, sys.argv[1:3])
+        self.log.__class__ = KernelLog
         # A history on disk is one process's, so the shell starts without; `come_alive_over_zmq` opens it.
         self.history_file = self.config.HistoryManager.get("hist_file")
         self.config.HistoryManager.hist_file = ":memory:"
@@ -206,6 +235,18 @@ class WarmKernelApp(IPKernelApp):
         ours = [name for name in self.extra_extensions if name.startswith("labwright.")]
         for name in [*self.default_extensions, *ours]:
             shell.extension_manager.load_extension(name)
+        # By the names that they were found under: for a short one the fork would search the whole path again.
+        self.default_extensions = [
+            name if name in shell.extension_manager.loaded else f"IPython.extensions.{name}"
+            for name in self.default_extensions
+        ]
+        # Patterns are compiled once: IPython looks for start-up files by these.
+        fnmatch.filter((), "*.py")
+        fnmatch.filter((), "*.ipy")
+        # ipykernel asks for it with each cell.
+        function: Any = type(shell).run_cell_async
+        function.__signature__ = inspect.signature(function)
+        tempfile.gettempdir()
         shell.transform_cell("%who\n!true\nx = 1\nx")
         shell.display_formatter.format(1)
         shell.display_formatter.format("x")
@@ -227,6 +268,7 @@ class WarmKernelApp(IPKernelApp):
         kernel._execute_sleep = 0.0
         # At exit IPython empties its namespaces and closes its history; `leave` does the one, and memory is memory.
         self.shell._atexit_once_called = True
+        self.shell.history_manager._finalizer.detach()
         kernel.shell_channel_thread = MainThreadOnly()
         kernel.start_over()
         lock = threading.RLock()
@@ -315,3 +357,16 @@ class WarmKernelApp(IPKernelApp):
         self.init_code()
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def init_code(self) -> None:
+        """As IPython's, which then lists all modules by name: that would copy 700 pages that a fork shares."""
+        self._run_startup_files()
+        self._run_exec_lines()
+        self._run_exec_files()
+        if self.hide_initial_ns:
+            self.shell.user_ns_hidden.update(self.shell.user_ns)
+        self._run_cmd_line_code()
+        self._run_module()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.shell._sys_modules_keys = Known(self.preloaded, frozenset(modules_since(self.last_preloaded)))
