@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +241,33 @@ def test_what_runs_at_exit_runs_though_a_subprocess_was_left(make_run, fork_serv
     run = make_run(fork_server_engine, source + "atexit.register(open, 'at-exit', 'w')")
     assert run().state == "succeeded"
     assert (tmp_path / "at-exit").exists()
+
+
+def test_the_next_cell_begins_before_the_last_ones_end_is_told(make_run, fork_server_engine, tmp_path):
+    run = make_run(fork_server_engine, "1", "open('begun', 'w').close()")
+    begun = []
+
+    def wait_for_next(progress):
+        deadline = time.monotonic() + 10
+        while (progress.index, progress.phase) == (0, "finished") and not begun and time.monotonic() < deadline:
+            begun.extend(tmp_path.glob("begun"))
+
+    run.on_cell = wait_for_next
+    assert run().state == "succeeded"
+    assert begun
+
+
+def test_a_cell_that_fails_is_the_last_that_begins(make_run, fork_server_engine, tmp_path):
+    run = make_run(fork_server_engine, "1", "1 / 0", "open('begun', 'w').close()")
+    assert run().state == "failed"
+    assert not (tmp_path / "begun").exists()
+
+
+def test_an_aggressive_reset_takes_what_the_notebook_imported(make_run, fork_server_engine):
+    reset = "import sys, wave\nget_ipython().reset(new_session=False, aggressive=True)"
+    run = make_run(fork_server_engine, reset, "import sys; print('wave' in sys.modules, 'json' in sys.modules)")
+    assert run().state == "succeeded"
+    assert run.text(1) == "False True\n"
 
 
 def test_another_language_falls_back_and_says_so(make_run, fork_server_engine):

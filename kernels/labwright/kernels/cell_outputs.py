@@ -75,7 +75,7 @@ class Outputs:
             return False
         if frame["type"] in SHOWN and not self.afford(size, cell):
             return False
-        if self.join and frame["type"] == "stream" and self.joined(message, cell):
+        if self.join and frame["type"] == "stream" and self.added(message, cell):
             return False
         self.touch_displays(message)
         try:
@@ -101,17 +101,19 @@ class Outputs:
             "Write large results to a file.]\n"
         )
 
-    def joined(self, message: Message, cell: NotebookNode) -> bool:
-        """Whether the text could be added to the last output of the cell."""
+    def added(self, message: Message, cell: NotebookNode) -> bool:
+        """Whether text could be added to the cell without nbclient, which validates each piece for 1 ms."""
         client, content = self.client, message["content"]
+        name, text = content["name"], content["text"]
         if client.clear_before_next_output or client.output_hook_stack[message["parent_header"]["msg_id"]]:
             return False
-        last = cell.outputs[-1] if cell.outputs else None
-        if last is None or last.output_type != "stream" or last.name != content["name"]:
+        if name not in ("stdout", "stderr") or not isinstance(text, str):
             return False
-        if len(last.text) + len(content["text"]) > JOINED_TEXT:
-            return False
-        last.text += content["text"]
+        last = cell.outputs[-1] if cell.outputs else NotebookNode(output_type=None)
+        if last.output_type == "stream" and last.name == name and len(last.text) + len(text) <= JOINED_TEXT:
+            last.text += text
+        else:
+            cell.outputs.append(NotebookNode(output_type="stream", name=name, text=text))
         return True
 
     def touch_displays(self, message: Message) -> None:
