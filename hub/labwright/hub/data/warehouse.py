@@ -10,6 +10,7 @@ renamed when complete, so that a start that was killed leaves nothing half done.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import logging
@@ -26,6 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
+
 from labwright.api.errors import LabwrightError
 from labwright.hub.settings import Settings, from_environment
 
@@ -36,6 +39,7 @@ log = logging.getLogger("labwright.warehouse")
 SUPERUSER, READER, DATABASE = "labwright_loader", "labwright_reader", "warehouse"
 TABLES = ("airlines", "airports", "planes", "weather", "flights")
 START_SECONDS, STOP_SECONDS = 60.0, 20.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # A Unix socket's path may have 107 bytes; PostgreSQL adds '/.s.PGSQL.5432.lock' to the folder's.
 SOCKET_FOLDER_BYTES = 85
 TEMPORARY = "4GB"  # on disk, of one statement: a careless generate_series would fill it for everybody
@@ -146,14 +150,23 @@ def start(warehouse: Warehouse, cluster: Path, *, fsync: bool = True) -> subproc
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.geteuid():
         raise LabwrightError(f"The folder {folder} belongs to somebody else.", remedy="Remove it and start again.")
-    remove_stale_pid(cluster)
+    end_former(cluster)
     argv = [binary("postgres"), "-D", str(cluster), "-k", str(folder), "-c", f"temp_file_limit={TEMPORARY}"]
     argv += [] if fsync else ["-c", "fsync=off", "-c", "full_page_writes=off"]
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
+    environ = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environ, preexec_fn=_end_with_us)
 
 
-def remove_stale_pid(cluster: Path) -> None:
-    """Remove postmaster.pid unless its process is a PostgreSQL of this folder: numbers are reused after a crash."""
+def _end_with_us() -> None:
+    """In the child: a fast shutdown when this program dies, however it dies."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def end_former(cluster: Path) -> None:
+    """End the PostgreSQL that a killed start has left on this folder, and wait for it.
+
+    A postmaster.pid whose process is another program is removed: numbers are reused after a crash.
+    """
     file = cluster / "postmaster.pid"
     try:
         lines = file.read_text().splitlines()
@@ -167,6 +180,11 @@ def remove_stale_pid(cluster: Path) -> None:
         command = b""
     if os.fsencode(cluster) not in command:
         file.unlink(missing_ok=True)
+        return
+    with suppress(psutil.Error):
+        former = psutil.Process(pid)
+        former.send_signal(signal.SIGINT)
+        former.wait(STOP_SECONDS)
 
 
 def wait_until_up(warehouse: Warehouse, server: subprocess.Popen[bytes]) -> None:
