@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labwright.api.errors import InvalidRequest
-from labwright.spawner.admission import Limit, Resources, admit
 from labwright.spawner.profiles import Profile, choose
 
 SMALL = Profile("small", "Small", 1, 1 << 30, "user", 0.05)
@@ -68,27 +67,3 @@ def test_no_client_json_gives_anything_but_a_declared_profile(user_options: dict
         return
     assert choice.profile is SMALL
     assert choice.options == {}
-
-
-def test_what_fits_is_admitted_to_the_last_bit() -> None:
-    assert admit(Resources(cpu=0.3), Resources(cpu=0.7), Limit(cpu=1.0)).admitted
-    assert admit(Resources(servers=1, cpu=4), Resources(servers=1), Limit(servers=2)).admitted
-    assert admit(Resources(cpu=1000), Resources(), Limit()).admitted
-
-
-def test_a_refusal_names_the_resource_and_what_is_left() -> None:
-    answer = admit(Resources(servers=1, gpu=2), Resources(gpu=3), Limit(servers=5, gpu=4))
-    assert (answer.admitted, answer.resource, answer.asked, answer.left) == (False, "gpu", 2, 1)
-
-
-def test_a_spent_budget_refuses_everything() -> None:
-    assert admit(Resources(runs=1), Resources(budget=500), Limit(budget=500)).resource == "budget"
-
-
-@given(st.integers(0, 10), st.integers(0, 20), st.none() | st.integers(0, 10), st.integers(0, 10), st.integers(0, 10))
-def test_admission_never_lets_use_pass_the_limit(
-    ask: int, used: int, limit: int | None, cpu: int, used_cpu: int
-) -> None:
-    answer = admit(Resources(gpu=ask, cpu=cpu), Resources(gpu=used, cpu=used_cpu), Limit(gpu=limit, cpu=10))
-    fits = (limit is None or ask + used <= limit or ask == 0) and (cpu + used_cpu <= 10 or cpu == 0)
-    assert answer.admitted == fits

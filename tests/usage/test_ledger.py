@@ -130,6 +130,23 @@ def test_a_card_is_judged_by_the_quota_that_will_pay_for_it(database: Database, 
     assert [(card.available, card.group) for card in cards] == [(True, "research")]
 
 
+def test_the_machines_gpus_are_given_once_whoever_pays(database: Database, bench: Any, clock: Any) -> None:
+    one, none = (SqlLedger(bench, steady=clock.steady, gpus=count) for count in (1, 0))
+    held = reserve(database, one, clock, key="k1", group="research", ask={"gpu": 1})
+    with pytest.raises(QuotaExceeded, match="This machine has no GPU free, and this needs 1") as refused:
+        reserve(database, one, clock, key="k2", user="bob", ask={"gpu": 1})
+    assert refused.value.remedy == "Wait until one is free, or choose a profile without."
+    reserve(database, one, clock, key="k3", user="bob")
+    with database.write() as connection:
+        one.release(connection, held.key, now=clock.now())
+    reserve(database, one, clock, key="k2", user="bob", ask={"gpu": 1})
+    with database.read() as connection:
+        cards = profile_cards(none, connection, bench(), user="erika", groups=["research"], now=clock.now())
+    reasons = {card.slug: card.reason for card in cards}
+    assert reasons["small"] is None
+    assert reasons["gpu"] == "This machine has no GPU free, and this needs 1. Choose a profile without."
+
+
 def test_a_changed_file_holds_for_the_next_ask(database: Database, ledger: SqlLedger, clock: Any, bench: Any) -> None:
     bench.file = Workbench(profiles=(), quotas=(QuotaRule(user="default", servers=0),))
     with pytest.raises(QuotaExceeded):

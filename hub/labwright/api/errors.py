@@ -131,7 +131,7 @@ class QuotaExceeded(Conflict):
 
 
 def describe_shortage(resource: str, asked: float, left: float, account: str) -> str:
-    """'The quota of the group research has 32 GB of memory left, and this needs 64 GB.'"""
+    """'The quota of the group research has 32 GB of memory left, and this needs 64 GB.', or of the machine."""
     kind, _, name = account.partition(":")
     who = f"the group {name}" if kind == "group" else name
     if resource == "budget":
@@ -141,6 +141,8 @@ def describe_shortage(resource: str, asked: float, left: float, account: str) ->
     else:
         word = {"cpu": "CPU", "gpu": "GPU"}.get(resource, resource)
         needs, has = f"{asked:g}", f"{left:g} {word}" if left else f"no {word}"
+    if account == "machine":
+        return f"This machine has {has} free, and this needs {needs}."
     return f"The quota of {who} has {has} left, and this needs {needs}."
 
 

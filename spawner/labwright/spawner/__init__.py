@@ -1,1 +1,1 @@
-"""Profiles, admission and the two ways to start a person's processes: local and Kubernetes."""
+"""Profiles and the two ways to start a person's processes: local and Kubernetes."""

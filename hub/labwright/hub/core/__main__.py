@@ -10,6 +10,7 @@ from labwright.hub.core.app import AREAS, build_core, create_app
 from labwright.hub.settings import from_environment
 from labwright.hub.usage.ledger import SqlLedger
 from labwright.spawner import listeners
+from labwright.spawner.gpus import count_gpus
 from labwright.spawner.local import LocalLauncher
 from labwright.spawner.workbench import WatchedWorkbench
 
@@ -23,7 +24,7 @@ def main() -> None:
     workbench = WatchedWorkbench(settings.workbench_file, lambda problem: log.error("%s", problem))
     core = build_core(
         settings,
-        ledger=SqlLedger(workbench),
+        ledger=SqlLedger(workbench, gpus=count_gpus()),
         launcher=LocalLauncher(settings.launcher_socket),
         workbench=workbench,
     )

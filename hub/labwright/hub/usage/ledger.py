@@ -26,6 +26,7 @@ from labwright.api.usage import Ask, Quota, Reservation, ReservationRequest, Usa
 from labwright.hub.usage.clock import Steady, insert_once, read_steady, settle_clock
 from labwright.hub.usage.limits import (
     COUNTED,
+    MACHINE,
     account_of,
     budget_began,
     judge,
@@ -41,10 +42,20 @@ columns = reservations.c
 
 
 class SqlLedger:
-    """The `Ledger` of core over its database. `workbench` gives the quotas in force at that moment."""
+    """The `Ledger` of core over its database. `workbench` gives the quotas in force at that moment.
 
-    def __init__(self, workbench: Callable[[], Workbench], *, steady: Callable[[], Steady] = read_steady) -> None:
+    `gpus`: how many there are, where everything runs on one machine; None leaves that to a scheduler.
+    """
+
+    def __init__(
+        self,
+        workbench: Callable[[], Workbench],
+        *,
+        steady: Callable[[], Steady] = read_steady,
+        gpus: int | None = None,
+    ) -> None:
         self._workbench = workbench
+        self._gpus = gpus
         self._steady = steady
 
     def reserve(self, connection: sa.Connection, request: ReservationRequest, *, now: datetime) -> Reservation:
@@ -121,6 +132,8 @@ class SqlLedger:
 
     def refusal(self, connection: sa.Connection, account: str, ask: Ask, *, now: datetime) -> QuotaExceeded | None:
         """Why a server with this ask could not be started now, or None."""
+        if lacking := self._lacking(connection, ask, now):
+            return lacking
         limits = limits_of(rule_for(self._workbench(), account))
         used, spent = self._used(connection, account, now), self._spent(connection, account, now)
         refused = judge("server", ask, used, spent, limits)
@@ -186,6 +199,10 @@ class SqlLedger:
         request: ReservationRequest,
         now: datetime,
     ) -> None:
+        if request.ask.gpu and self._gpus:
+            self._lock(connection, MACHINE)
+        if lacking := self._lacking(connection, request.ask, now):
+            raise lacking
         limits = limits_of(rule_for(workbench, account))
         used = self._used(connection, account, now)
         spent = self._spent(connection, account, now) if limits["budget"] is not None else 0.0
@@ -217,6 +234,18 @@ class SqlLedger:
         if not inserted:
             raise Conflict(f"'{request.key}' is held by somebody else.", remedy="Choose another name.")
         return self._get(connection, id, now)
+
+    def _lacking(self, connection: sa.Connection, ask: Ask, now: datetime) -> QuotaExceeded | None:
+        """Why this machine cannot give the GPUs, whoever asks."""
+        if self._gpus is None or not ask.gpu:
+            return None
+        query = sa.select(sa.func.coalesce(sa.func.sum(columns.gpu), 0))
+        held = connection.execute(query.where(columns.ended.is_(None), columns.expires > now)).scalar_one()
+        left = max(self._gpus - int(held), 0)
+        if ask.gpu <= left:
+            return None
+        remedy = "Wait until one is free, or choose a profile without." if self._gpus else "Choose a profile without."
+        return QuotaExceeded("gpu", ask.gpu, left, MACHINE, remedy=remedy)
 
     def _used(self, connection: sa.Connection, account: str, now: datetime) -> dict[str, float]:
         sums = [sa.func.coalesce(sa.func.sum(columns[name]), 0) for name in ("count", "cpu", "memory_bytes", "gpu")]

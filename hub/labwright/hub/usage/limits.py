@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from labwright.api.usage import Ask, Quota, QuotaLine, ReservationKind
 from labwright.spawner.profiles import QuotaRule, Workbench
 
+# The account of what this machine has, whoever asks.
+MACHINE = "machine"
 COUNTED: dict[ReservationKind, str] = {"server": "servers", "run": "runs", "cluster": "clusters"}
 RESOURCES = ("servers", "runs", "clusters", "cpu", "memory_bytes", "gpu")
 
