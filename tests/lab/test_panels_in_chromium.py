@@ -10,10 +10,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import nbformat
 import pytest
+from axe import faults
 from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +133,27 @@ def test_from_the_launcher_to_rows_queries_runs_and_a_schedule(page: Page, lab: 
     expect(page.locator(".lw-next li")).to_have_count(3)
     page.click("button[type=submit]:text-is('Schedule')")
     expect(page.locator(".lw-view h1 >> visible=true")).to_contain_text("queued")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_panels(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(scheme == "light").lower())
+    found = {}
+    for name, shows in (
+        ("Data", ".lw-row-label:text-is('warehouse')"),
+        ("Clusters", ".lw-card:has-text('dask')"),
+        ("Experiments", ".lw-run-name:text-is('late-flights')"),
+        ("Jobs", ".lw-job-name:text-is('late_flights')"),
+    ):
+        card(page, name)
+        expect(page.locator(shows)).to_be_visible()
+        found[name] = faults(page, ".lw-panel:not(.lm-mod-hidden)")
+    page.click(".lw-job-head:has-text('late_flights')")
+    page.click(".lw-run:has-text('failed')")
+    expect(page.locator(".lw-notebook")).to_contain_text("fitted 57 431 rows")
+    found["run"] = faults(page, ".lw-view:not(.lm-mod-hidden)")
+    assert not any(found.values()), "\n".join(f"{name}: {line}" for name, lines in found.items() for line in lines)
 
 
 def test_scripts_in_outputs_do_not_run(page: Page) -> None:

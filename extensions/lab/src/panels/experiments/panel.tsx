@@ -69,7 +69,7 @@ function Experiments({ lw, model }: Props): JSX.Element {
     void lw.commands.execute(Command.insertCell, { source: '%track my-experiment', run: false });
   };
   return (
-    <section aria-label={trans.__('Experiments')}>
+    <section aria-label={trans.__('All experiments')}>
       <Listing
         trans={trans}
         of={model.state.experiments}
