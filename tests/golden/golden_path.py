@@ -22,7 +22,7 @@ from playwright.sync_api import Page, expect
 
 from labwright.hub.commands.place import settings_for
 from tests.golden.lab import Lab
-from tests.golden.steps import StepFailed, Walk, chromium, wait_until
+from tests.golden.steps import NoBrowser, StepFailed, Walk, chromium, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = CHECKOUT / "examples" / "late_flights.ipynb"
@@ -321,6 +321,8 @@ def main() -> None:
     started = time.perf_counter()
     try:
         seconds = walk(options.url.rstrip("/"), person, options.pictures, dark=options.dark, parts=options.parts)
+    except NoBrowser as missing:
+        sys.exit(str(missing))
     except StepFailed as failure:
         sys.exit(f"{failure}\nPictures are in {options.pictures}")
     print(f"{len(seconds)} steps in {time.perf_counter() - started:.0f} s; pictures in {options.pictures}")

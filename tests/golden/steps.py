@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -21,6 +22,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+class NoBrowser(Exception):
+    """Nothing to walk with; the message says what to do."""
 
 
 class StepFailed(AssertionError):
@@ -56,8 +61,11 @@ class Walk:
 @contextmanager
 def chromium(*, dark: bool = False) -> Iterator[BrowserContext]:
     """A fresh headless browser with an empty profile."""
+    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if program is None:
+        raise NoBrowser("There is no Chromium here. Install it ('apt-get install chromium') and walk again.")
     with sync_playwright() as playwright:
-        browser: Browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser: Browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         context = browser.new_context(
             viewport={"width": 1440, "height": 900}, color_scheme="dark" if dark else "light", accept_downloads=True
         )
