@@ -85,6 +85,8 @@ def report(spawns: list[storm.Spawn], seconds: float, memory: int) -> None:
     )
     print(f"{most / ready[most - 1].ended:.1f} spawns/s, median {waits[len(waits) // 2]:.1f} s, ", end="")
     print(f"p99 {waits[int(len(waits) * 0.99) - 1]:.1f} s, hub memory {memory / 2**20:.0f} MiB")
+    slowest = sorted(ready, key=lambda spawn: -spawn.seconds)[:8]
+    print("  slowest:", ", ".join(f"{s.profile} at {s.began:.0f} s: {s.seconds:.1f} s" for s in slowest))
     reasons = Counter((spawn.end, spawn.reason[:110]) for spawn in spawns if spawn.end != "ready")
     for (end, reason), count in reasons.most_common():
         print(f"  {count} {end}: {reason}")
