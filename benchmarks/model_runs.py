@@ -24,6 +24,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from notebook_runs import measure
 from side_by_side import report, take_turns
 
+from labwright.api import names
 from labwright.kernels.client import ForkServer
 from labwright.kernels.preload import imports_of
 
@@ -86,6 +87,8 @@ def main() -> None:
         server, url = start_tracking_server(Path(directory))
         os.environ["MLFLOW_TRACKING_URI"] = url
         os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+        # As every kernel of the workbench has it; both sides.
+        os.environ.update(names.NO_TELEMETRY)
         nbformat.write(make_notebook(), Path(directory) / "in.ipynb")
         pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
         try:

@@ -129,6 +129,20 @@ def test_what_first_uses_set_in_the_environment_does_not_reach_a_kernel(make_run
     assert printed(make_run, fork_server_engine, source) == "False"
 
 
+def test_what_is_known_to_be_absent_is_so_for_a_kernel_and_found_where_it_is(make_run, fork_server_engine, tmp_path):
+    source = """
+import mlflow, importlib.util
+try:
+    import dbruntime
+    print(dbruntime.here)
+except ModuleNotFoundError as error:
+    print(error.name, importlib.util.find_spec("dbruntime"))
+"""
+    assert printed(make_run, fork_server_engine, source) == "dbruntime None"
+    (tmp_path / "dbruntime.py").write_text("here = 'it is'\n")
+    assert printed(make_run, fork_server_engine, source) == "it is"
+
+
 def test_first_uses_that_leave_a_thread_are_not_done_in_the_parent():
     code = (
         "from labwright.kernels import rehearsal\nfrom labwright.kernels.firstuses import FirstUse, perform\n"

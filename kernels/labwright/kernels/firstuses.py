@@ -8,6 +8,8 @@ None may read a run's folder, environment or network, and none may leave a threa
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -92,3 +94,18 @@ def first_uses(modules: Iterable[str]) -> list[FirstUse]:
 
 def perform(use: FirstUse) -> None:
     exec(compile(use.source, "<first use>", "exec"), {"__name__": "__first_use__"})  # noqa: S102 - our own text
+
+
+# MLflow tries to import it 25 times for a run with six requests, along the whole path: only Databricks' own runtime
+# has it, and no package index.
+ABSENT = ("dbruntime",)
+
+
+def note_absent() -> None:
+    """Have an import of what is not there fail without a search.
+
+    A folder that holds such a module shadows it, as it does every preloaded one: its kernels get the bare parent.
+    """
+    for name in ABSENT:
+        if "mlflow" in sys.modules and name not in sys.modules and importlib.util.find_spec(name) is None:
+            sys.modules[name] = None  # type: ignore[assignment]

@@ -25,6 +25,7 @@ from labwright.kernels import afterfork
 from labwright.kernels.alive import live
 from labwright.kernels.channel import Channel, Message, read_memory_file
 from labwright.kernels.errors import ChannelBroken
+from labwright.kernels.firstuses import note_absent
 from labwright.kernels.preload import preload
 from labwright.kernels.rehearsal import rehearse
 from labwright.kernels.warm import WarmKernelApp
@@ -162,6 +163,7 @@ def main() -> None:
         channel.send({"event": "refused", "module": refusal.module, "reason": refusal.reason})
         return
     rehearse(app, setup[0]["modules"], Path(setup[0]["scratch"]))
+    note_absent()
     app.preloaded, app.last_preloaded = frozenset(sys.modules), next(reversed(sys.modules))
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     gc.collect()
