@@ -11,6 +11,7 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.kube.cluster import bringup, build, buildah, images, keys, programs, teardown
@@ -34,8 +35,13 @@ TRIES = {
 }
 
 
+class TookTooLong(buildah.CannotBuild):
+    """The machine is busy: no fault of what is tested."""
+
+
 def run(places: Places, command: list[str]) -> int:
     """Runs `command` (the tests) on a cluster that is taken down after it, whatever happens."""
+    started = time.monotonic()
     why = why_not(places)
     if why:
         return skip(why)
@@ -46,6 +52,8 @@ def run(places: Places, command: list[str]) -> int:
             return skip(f"this machine does not let us {cannot}")
         build_within(min(BUILD_AT_MOST_SECONDS, seconds_left() - TESTS_SECONDS))
         bringup.up(places)
+    except TookTooLong as error:
+        return skip(str(error))
     except (buildah.CannotBuild, bringup.BringUpFailed, subprocess.CalledProcessError, OSError) as error:
         teardown.down(places)
         if has_run_here(places):
@@ -54,7 +62,10 @@ def run(places: Places, command: list[str]) -> int:
         return skip(f"the cluster cannot be had here: {error}")
     remember_that_it_runs(places)
     try:
-        result = bringup.run_inside(places, command)
+        seconds = max(60, seconds_left() - int(time.monotonic() - started))
+        result = bringup.run_inside(places, ["timeout", "--signal=INT", "--kill-after=60", f"{seconds}", *command])
+        if result == 124:
+            print(f"The tests on Kubernetes did not end within {seconds} s.", file=sys.stderr)
     finally:
         left = teardown.down(places)
     return result or (1 if left else 0)
@@ -94,7 +105,7 @@ def build_within(seconds: int) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(builder.pid, signal.SIGKILL)
         builder.wait()
-        raise buildah.CannotBuild(f"building took longer than {seconds // 60} minutes") from None
+        raise TookTooLong(f"building took longer than {seconds // 60} minutes") from None
     if result != 0:
         raise buildah.CannotBuild("the build failed; its output is above")
 
