@@ -1,8 +1,8 @@
-"""From POST /api/kernels to pandas and scikit-learn usable: our kernelspec against the ordinary one.
+"""From POST /api/kernels to pandas and scikit-learn usable: a kernel of the fork server against the ordinary one.
 
     make bench NAME=kernel_start
 
-One jupyter_server with both kernelspecs, the sides taking turns. Also: eight kernels at once, and the round trip
+One jupyter_server with a kernelspec for each, the sides taking turns. Also: eight kernels at once, and the round trip
 of `1+1` over the websocket, with TCP_NODELAY set on the server's websocket (as Labwright's server extension does).
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx
 import tornado.httpclient
 import tornado.websocket
+from jupyter_client.kernelspec import KernelSpecManager
 from side_by_side import describe, machine
 
 CODE = "import pandas as pd, sklearn.linear_model\nfloat(pd.DataFrame({'a': [1, 2]}).a.sum())"
@@ -36,6 +37,14 @@ async def open(self, *args, **kwargs):
     return await opening(self, *args, **kwargs)
 Handler.open = open
 """
+
+
+def install_kernelspec(folder: Path) -> None:
+    """`labwright`: as `python3`, with our provisioner."""
+    spec = KernelSpecManager().get_kernel_spec("python3").to_dict()
+    spec["metadata"] = {**spec["metadata"], "kernel_provisioner": {"provisioner_name": "labwright-provisioner"}}
+    (folder / "kernels" / "labwright").mkdir(parents=True)
+    (folder / "kernels" / "labwright" / "kernel.json").write_text(json.dumps(spec))
 
 
 class Server:
@@ -50,7 +59,8 @@ class Server:
         config = folder / "jupyter_server_config.py"
         config.write_text(NODELAY)
         env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder / "run"), "XDG_RUNTIME_DIR": str(folder)}
-        env["JUPYTER_CONFIG_DIR"] = str(folder)
+        env["JUPYTER_CONFIG_DIR"] = env["JUPYTER_PATH"] = str(folder)
+        install_kernelspec(folder)
         env["IPYTHONDIR"] = str(folder / "ipython")
         settings = (f"--port={self.port}", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={folder}")
         self.process = subprocess.Popen(

@@ -29,7 +29,6 @@ COPIED = (
     "config/lab/*.json",
     "examples/*.ipynb",
     "extensions/labwright/extensions/config/*.json",
-    "kernels/kernelspec/*",
     "magics/ipython_kernel_config.py",
 )
 SUPPORTED = ((3, 11), (3, 13))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_server.serverapp import ServerApp
 from tornado import httpserver, httputil, netutil, web, websocket
 from tornado.httpclient import HTTPRequest
@@ -18,6 +23,8 @@ from tornado.websocket import websocket_connect
 
 from labwright.extensions.kernels import NotebookSessionManager, PromptConnection, below_home
 from labwright.extensions.paths import moved, safe_path
+from labwright.kernels.client import shared, shared_server
+from labwright.kernels.provisioner import ForkServerProvisioner
 
 TOKEN = "the-persons-token"
 LOGIN = "lab-login"
@@ -112,6 +119,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("CONFIG", "DATA", "RUNTIME"):
         monkeypatch.setenv(f"JUPYTER_{name}_DIR", str(tmp_path / name.lower()))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("JUPYTER_NO_CONFIG", "1")  # this extension alone
     monkeypatch.delenv("LABWRIGHT_TOKEN_FILE", raising=False)
     monkeypatch.setenv("LABWRIGHT_TOKEN", TOKEN)
@@ -139,6 +147,7 @@ class Server:
 async def server(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Server]:
     monkeypatch.setenv("LABWRIGHT_CORE_URL", f"{backend.url}/services/core")
     monkeypatch.setenv("LABWRIGHT_DATA_URL", f"{backend.url}/services/data")
+    KernelProvisionerFactory.clear_instance()  # the process has one, and keeps its configuration
     app = ServerApp(
         ip="127.0.0.1",
         port=0,
@@ -161,6 +170,7 @@ async def server(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         await http.close_all_connections()
         await app._cleanup()
         app.clear_instance()
+        KernelProvisionerFactory.clear_instance()
         for _ in range(3):  # transports close in the loop's next rounds
             await asyncio.sleep(0)
 
@@ -333,6 +343,41 @@ def test_kernels_get_prompt_websockets_and_know_their_notebook(server: Server) -
     assert isinstance(manager, NotebookSessionManager)
     assert manager.get_kernel_env("work/late.ipynb")["LABWRIGHT_NOTEBOOK"] == "work/late.ipynb"
     assert "LABWRIGHT_NOTEBOOK" not in manager.get_kernel_env("console-1")
+
+
+async def test_python_is_a_fork_and_its_death_is_told_with_the_reason(server: Server) -> None:
+    async with server.client() as client:
+        made = await client.post("/api/kernels", json={"name": "python3"}, timeout=DEADLINE)
+        kernel = made.json()["id"]
+        provisioner = server.app.kernel_manager.get_kernel(kernel).provisioner
+        assert isinstance(provisioner, ForkServerProvisioner)
+        assert provisioner.handle is not None
+        assert await death(client, kernel) is None
+        os.kill(provisioner.pid, signal.SIGSEGV)
+        reason = await until(lambda: death(client, kernel))
+        assert "SIGSEGV" in reason
+        assert (await client.get("/labwright/kernels/none/death")).status_code == 404
+
+        async def restarted() -> bool:
+            return server.app.kernel_manager.get_kernel(kernel).ready.done()
+
+        await until(restarted)  # Jupyter cannot delete a kernel in the middle of it
+        await client.delete(f"/api/kernels/{kernel}", timeout=DEADLINE)
+    shared_server().stop()
+    shared.clear()
+
+
+async def death(client: httpx.AsyncClient, kernel: str) -> str | None:
+    reason: str | None = (await client.get(f"/labwright/kernels/{kernel}/death")).json()["reason"]
+    return reason
+
+
+async def until(check: Callable[[], Awaitable[Any]]) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (answer := await check()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.05)
+    return answer
 
 
 def test_a_notebook_outside_the_home_keeps_its_path_below_the_root() -> None:

@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from pathlib import Path
-from queue import Empty
 
 import pytest
 from jupyter_client.manager import KernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory
 
+from labwright.kernels import client as fork_client
 from labwright.kernels import provisioner
 
 
@@ -22,10 +23,11 @@ def ipython_directory(tmp_path_factory):
 
 @pytest.fixture
 def manager(fork_server, tmp_path, ipython_directory, monkeypatch):
-    monkeypatch.setitem(provisioner.servers, "", fork_server)
+    monkeypatch.setitem(fork_client.shared, "", fork_server)
     monkeypatch.setenv("IPYTHONDIR", str(ipython_directory))
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
-    manager = KernelManager(kernel_name="labwright", connection_file=str(tmp_path / "kernel.json"))
+    monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", "labwright-provisioner")
+    manager = KernelManager(kernel_name="python3", connection_file=str(tmp_path / "kernel.json"))
     manager.start_kernel(cwd=str(tmp_path))
     yield manager
     manager.shutdown_kernel(now=True)
@@ -153,13 +155,29 @@ def test_the_debugger_answers(client):
     assert reply["content"]["success"]
 
 
-def test_a_killed_kernel_is_noticed_and_explained(manager, client):
-    os.kill(manager.provisioner.pid, signal.SIGSEGV)
+def wait_until_dead(manager):
     deadline = time.monotonic() + 10
     while manager.is_alive():
         assert time.monotonic() < deadline
-        try:
-            client.get_iopub_msg(timeout=0.05)
-        except Empty:
-            continue
+        time.sleep(0.02)
+
+
+def test_a_killed_kernel_is_noticed_and_explained(manager, client):
+    os.kill(manager.provisioner.pid, signal.SIGSEGV)
+    wait_until_dead(manager)
     assert "SIGSEGV" in manager.provisioner.death
+
+
+def test_the_death_of_an_ordinary_kernel_is_explained_too(manager, client, monkeypatch):
+    monkeypatch.setattr(provisioner, "forkable", lambda cmd: None)
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    assert manager.provisioner.handle is None
+    os.kill(manager.provisioner.pid, signal.SIGABRT)
+    wait_until_dead(manager)
+    assert "SIGABRT" in manager.provisioner.death
+
+
+def test_a_kernel_that_was_stopped_has_no_reason(manager, client):
+    manager.shutdown_kernel(now=True)
+    assert manager.provisioner is None or manager.provisioner.death is None

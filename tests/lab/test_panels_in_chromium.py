@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -67,6 +68,7 @@ def lab(home: Path) -> Iterator[tuple[str, str]]:
         "LABWRIGHT_DATA_URL": f"{behind}/services/data",
         "LABWRIGHT_TOKEN": "stand-in",
         "LABWRIGHT_PROFILE": "small",
+        "XDG_RUNTIME_DIR": str(home),
     }
     stand_in = subprocess.Popen(
         [str(ROOT / ".venv" / "bin" / "python"), str(Path(__file__).with_name("stand_in.py")), str(services)]
@@ -86,6 +88,8 @@ def lab(home: Path) -> Iterator[tuple[str, str]]:
         for process in (server, stand_in):
             process.terminate()
             process.wait(60)
+        for pid in home.glob("labwright/kernels-*/pid"):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
 @pytest.fixture
@@ -208,3 +212,17 @@ def test_the_example_opens_as_a_copy_that_is_the_persons_own(page: Page, home: P
     card(page, "Welcome notebook")
     expect(page.locator(".jp-NotebookPanel:visible h1").first).to_have_text(re.compile("Welcome to Labwright"))
     assert nbformat.read(copy, 4).cells[0].source == "# Mine"
+
+
+def test_the_death_of_a_kernel_is_told_with_its_reason_and_remedy(page: Page, home: Path) -> None:
+    source = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "deadly.ipynb")
+    page.locator(".jp-DirListing-item").filter(has_text="deadly.ipynb").dblclick()
+    expect(page.locator("#jp-main-statusbar").get_by_text(re.compile(r"Python 3.*\| Idle"))).to_be_visible()
+    page.locator(".jp-NotebookPanel:visible .jp-CodeCell").first.click()
+    page.keyboard.press("Control+Enter")
+    reason = "The kernel crashed with SIGSEGV. A compiled library crashed: update the package that was running"
+    expect(page.locator(".Toastify__toast")).to_contain_text(f"deadly.ipynb: {reason}", timeout=10_000)
+    expect(page.locator(".jp-OutputArea-output").last).to_contain_text(reason)

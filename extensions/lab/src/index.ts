@@ -3,6 +3,7 @@ import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { client } from './plugins/client';
 import { clusters } from './plugins/clusters';
 import { data } from './plugins/data';
+import { deaths } from './plugins/deaths';
 import { executor } from './plugins/executor';
 import { experiments } from './plugins/experiments';
 import { follow } from './plugins/follow';
@@ -22,6 +23,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   jobs,
   schedule,
   follow,
+  deaths,
   launcher,
   status
 ];

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
+from traitlets.config import Config
 
 from labwright.api import names
 from labwright.api.client import Endpoints, endpoints_from, raise_for_problem
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_SECONDS = 10.0
+PROVISIONER = "labwright-provisioner"
 
 
 class LabwrightExtension(ExtensionApp):
@@ -32,6 +34,7 @@ class LabwrightExtension(ExtensionApp):
             serverapp.kernel_websocket_connection_class = PromptConnection
         if "session_manager_class" not in serverapp.config.ServerApp:
             serverapp.session_manager_class = NotebookSessionManager
+        serve_kernels_by_forks(serverapp.config)
         super()._link_jupyter_server_extension(serverapp)
 
     def initialize_settings(self) -> None:
@@ -45,6 +48,7 @@ class LabwrightExtension(ExtensionApp):
         from labwright.extensions.door import DoorHandler
         from labwright.extensions.examples import ExampleHandler, ExamplesHandler
         from labwright.extensions.exporters import ExportersHandler
+        from labwright.extensions.kernels import DeathHandler
         from labwright.extensions.sockets import DashboardSocket
         from labwright.extensions.status import StatusHandler
 
@@ -54,6 +58,7 @@ class LabwrightExtension(ExtensionApp):
                 (r"/api/nbconvert", ExportersHandler),
                 (r"/labwright/status", StatusHandler, own),
                 (r"/labwright/activity", ActivityHandler, own),
+                (r"/labwright/kernels/([^/]+)/death", DeathHandler, own),
                 (r"/labwright/examples", ExamplesHandler, own),
                 (r"/labwright/examples/([^/]+)", ExampleHandler, own),
                 (r"/labwright/clusters/[^/]+/dashboard/(?:.*/)?ws", DashboardSocket, own),
@@ -108,3 +113,9 @@ class LabwrightExtension(ExtensionApp):
     async def stop_extension(self) -> None:
         if "client" in self.__dict__:
             await self.client.aclose()
+
+
+def serve_kernels_by_forks(config: Config) -> None:
+    """Let every kernelspec that names no provisioner, above all `python3`, start as a fork where it can be one."""
+    if "default_provisioner_name" not in config.KernelProvisionerFactory:
+        config.KernelProvisionerFactory.default_provisioner_name = PROVISIONER

@@ -1,4 +1,4 @@
-"""Three small improvements to how the server talks to kernels."""
+"""What the server tells kernels and of kernels: at once, where they were started, and why they died."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.sessions.sessionmanager import SessionManager
 
 from labwright.api import names
-from labwright.extensions.memory import count_kills, describe_kill, limit_bytes, own_group
+from labwright.api.errors import NotFound
+from labwright.extensions.door import LabwrightHandler
 
 
 class PromptConnection(ZMQChannelsWebsocketConnection):
@@ -27,13 +28,9 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
     """
 
     _last_ask: str | bytes = b""
-    _group: Path | None = None
-    _kills = 0
 
     def connect(self) -> Any:
         self.websocket_handler.set_nodelay(True)
-        self._group = own_group(Path("/proc/self/cgroup").read_text())
-        self._kills = count_kills(self._group)
         return super().connect()
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:  # text or bytes
@@ -43,12 +40,17 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         super().handle_incoming_message(incoming_msg)
 
     def on_kernel_restarted(self) -> None:
-        """Says below the cell why its kernel is gone, where memory was the reason: Lab says only that it died."""
-        kills = count_kills(self._group)
-        if kills > self._kills:
-            self._tell(describe_kill(limit_bytes(self._group)))
-        self._kills = kills
+        self._tell_death()
         super().on_kernel_restarted()  # type: ignore[no-untyped-call]
+
+    def on_restart_failed(self) -> None:
+        self._tell_death()
+        super().on_restart_failed()  # type: ignore[no-untyped-call]
+
+    def _tell_death(self) -> None:
+        """Says below the cell why its kernel is gone: Lab says only that it died."""
+        if death := why_it_died(self.kernel_manager):
+            self._tell(f"{death}\n")
 
     def _tell(self, text: str) -> None:
         asked = self._last_header()
@@ -69,6 +71,24 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         if isinstance(self._last_ask, bytes):
             return {"header": deserialize_binary_message(self._last_ask)["header"]}  # type: ignore[no-untyped-call]
         return {"header": json.loads(self._last_ask)["header"]}
+
+
+def why_it_died(kernel_manager: Any) -> str | None:
+    """Why the kernel last ended without being stopped, as its provisioner found."""
+    return getattr(kernel_manager.provisioner, "death", None)
+
+
+class DeathHandler(LabwrightHandler):
+    """`{base_url}labwright/kernels/<id>/death`."""
+
+    async def get(self, kernel: str) -> None:
+        await self.execute(self.show(kernel))
+
+    async def show(self, kernel: str) -> None:
+        if kernel not in self.kernel_manager:
+            raise NotFound("kernel", kernel)
+        self.set_header("Cache-Control", "no-store")
+        self.finish({"reason": why_it_died(self.kernel_manager.get_kernel(kernel))})
 
 
 class NotebookSessionManager(SessionManager):

@@ -13,6 +13,8 @@ from types import ModuleType
 
 from tornado.web import RequestHandler
 
+from labwright.kernels.client import warm_in_background
+
 
 def leave_out_the_hubs_pages() -> None:
     handlers, pages = ModuleType("jupyterhub.handlers"), ModuleType("jupyterhub.handlers.pages")
@@ -39,6 +41,7 @@ def prepare() -> None:
 
 
 def main() -> None:
+    warm_in_background()  # beside the imports: the first kernel is asked for in about three seconds
     prepare()
     from jupyterhub.singleuser import main as run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import socket
 import sys
@@ -20,7 +21,9 @@ from labwright.kernels.environment import import_time_variables, launch_mark
 from labwright.kernels.errors import ForkServerError, ForkServerGone, SpawnRefused
 from labwright.kernels.folder import connect, default_directory, locked
 
+log = logging.getLogger("labwright.kernels.client")
 START_SECONDS = 30.0
+SHARED_IDLE_SECONDS = 30.0  # after the process that shares its connection has ended
 
 
 @dataclass
@@ -212,6 +215,29 @@ class ForkServer:
         self.channel = None
         for handle in list(self.handles.values()):
             self.end(handle, Exit(9, lost="the fork server ended"))
+
+
+shared: dict[str, ForkServer] = {}
+
+
+def shared_server(directory: str = "") -> ForkServer:
+    """The connection of this process to the fork server in `directory` ('' is the user's own)."""
+    if directory not in shared:
+        shared[directory] = ForkServer(Path(directory) if directory else None, SHARED_IDLE_SECONDS)
+    return shared[directory]
+
+
+def warm_in_background() -> None:
+    """Have a parent for kernels with this process's environment, without waiting for it."""
+    env = dict(os.environ)
+
+    def warm() -> None:
+        try:
+            shared_server().warm(env, frozenset())
+        except ForkServerError as error:  # kernels say it again, and are ordinary processes then
+            log.warning("no kernel is kept warm: %s", error)
+
+    threading.Thread(target=warm, name="fork-server-warm", daemon=True).start()
 
 
 def connect_or_start(directory: Path, idle_seconds: float) -> tuple[socket.socket, int | None]:

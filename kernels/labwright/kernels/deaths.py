@@ -42,6 +42,15 @@ def explain_memory(peak_memory_bytes: int | None) -> str:
     )
 
 
+def explain_memory_of_server(limit: int | None) -> str:
+    """As `explain_memory`, for a kernel that shares its memory with a person's server."""
+    has = f" of {limit / GIB:.1f} GiB" if limit else ""
+    return (
+        f"The kernel was killed: it needed more memory than this server has{has}. Its variables are gone. "
+        "Load less data at a time, or start a server of a larger profile."
+    )
+
+
 def explain_signal(number: int, peak_memory_bytes: int | None) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     if number == signal.SIGKILL:
@@ -84,6 +93,16 @@ def count_oom_kills(group: Path | None) -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
+
+
+def limit_bytes(group: Path | None) -> int | None:
+    """What the group may use; None where nothing limits it."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        if group and (group / name).exists():
+            text = (group / name).read_text().strip()
+            # Version 1 writes 'no limit' as the largest number of pages.
+            return int(text) if text.isdigit() and int(text) < 2**60 else None
+    return None
 
 
 class OomWatch:

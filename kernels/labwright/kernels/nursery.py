@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -23,6 +24,8 @@ log = logging.getLogger("labwright.kernels.nursery")
 
 # More than this many kinds of parents at a time would cost more memory than they save time.
 MOST_PARENTS = 8
+# After the first kernel of a Lab: its person waits for the first cells, and importing a set takes seconds of a core.
+LEISURE_SECONDS = 15.0
 # A parent only grows when something leaks; then a new one is cheaper than finding out what.
 MOST_GROWTH_BYTES = 64 * 1024 * 1024
 
@@ -106,11 +109,20 @@ class Nursery:
         self.parents: dict[str, Parent] = {}
         self.leaving: list[Parent] = []
         self.failures: dict[str, tuple[int, str]] = {}
+        self.postponed: dict[str, tuple[float, Mapping[str, str], frozenset[str]]] = {}
 
     # -- asking for a parent --------------------------------------------------------------------------
 
-    def parent_for(self, env: Mapping[str, str], imports: frozenset[str], cwd: str) -> Parent:
-        """A parent whose forks are what a fresh process with `env` in `cwd` would be; it may still warm up."""
+    def parent_for(
+        self, env: Mapping[str, str], imports: frozenset[str], cwd: str, *, at_leisure: bool = False
+    ) -> Parent:
+        """A parent whose forks are what a fresh process with `env` in `cwd` would be; it may still warm up.
+
+        `at_leisure`: a set that is not there yet is for later kernels, and must not slow down what starts now.
+        """
+        if at_leisure and self.name_of(env, imports) not in self.parents:
+            self.postponed.setdefault(self.name_of(env, imports), (time.monotonic() + LEISURE_SECONDS, env, imports))
+            imports = frozenset()
         parent = self.warm(env, imports)
         if not parent.ready and parent.preload != BASE:
             # Importing the set takes seconds: until then a kernel imports what it needs, as a fresh process would.
@@ -121,6 +133,16 @@ class Nursery:
             parent = self.warm(env, frozenset())
         parent.used = time.monotonic()
         return parent
+
+    def name_of(self, env: Mapping[str, str], imports: frozenset[str]) -> str:
+        return identity(choose_set(self.sets, imports), import_time_variables(env))
+
+    def warm_postponed(self) -> None:
+        for name, (due, env, imports) in list(self.postponed.items()):
+            if time.monotonic() >= due:
+                del self.postponed[name]
+                with contextlib.suppress(SpawnRefused):  # whoever asks for a kernel is told
+                    self.warm(env, imports)
 
     def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> Parent:
         variables = import_time_variables(env)

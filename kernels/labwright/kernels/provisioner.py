@@ -1,6 +1,7 @@
 """Gives kernels of the fork server to whatever starts kernels through jupyter_client: Lab, nbclient, VS Code.
 
-A kernelspec names it in its metadata (`labwright kernels install` writes one):
+Labwright's server extension makes it the one of every kernelspec that names none, above all of `python3`. Elsewhere
+a kernelspec names it in its metadata:
 
     "metadata": {"kernel_provisioner": {"provisioner_name": "labwright-provisioner", "config": {…}}}
 
@@ -22,8 +23,8 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Bool, Float, List, Unicode
 
-from labwright.kernels.client import ForkServer, Handle
-from labwright.kernels.deaths import OomWatch, explain
+from labwright.kernels.client import Exit, Handle, shared_server
+from labwright.kernels.deaths import OomWatch, explain, explain_memory_of_server, limit_bytes
 from labwright.kernels.errors import ForkServerError
 from labwright.kernels.folder import default_directory, make_private
 from labwright.kernels.suitability import same_interpreter
@@ -33,14 +34,6 @@ from labwright.kernels.warm import IN_MEMORY_HISTORY
 LONGEST_SOCKET_PREFIX = 104
 # It listens within 30 ms; one that does not may still come, as an ordinary kernel would.
 LISTENING_SECONDS = 10.0
-servers: dict[str, ForkServer] = {}
-
-
-def shared_server(directory: str) -> ForkServer:
-    """The connection of this process to the fork server in `directory` ('' is the user's own)."""
-    if directory not in servers:
-        servers[directory] = ForkServer(Path(directory) if directory else None)
-    return servers[directory]
 
 
 class ForkServerProvisioner(LocalProvisioner):
@@ -90,10 +83,10 @@ class ForkServerProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         self.handle = None
         self.stopped_on_purpose = False
+        self.oom = OomWatch()
         argv = forkable(cmd)
         if argv is None:
             return await super().launch_kernel(cmd, **kwargs)
-        self.oom = OomWatch()
         self.cwd = kwargs.get("cwd") or Path.cwd()
         env = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
         loop = asyncio.get_running_loop()
@@ -132,10 +125,14 @@ class ForkServerProvisioner(LocalProvisioner):
 
     async def poll(self) -> int | None:
         if self.handle is None:
-            return await super().poll()
+            code = await super().poll()
+            if code is not None and self.process is not None:
+                self.tell_death(Exit(-code if code < 0 else code << 8))
+            return code
         if not self.handle.ended.is_set():
             return None
-        self.tell_death()
+        assert self.handle.exit is not None
+        self.tell_death(self.handle.exit)
         return exit_code(self.handle)
 
     async def wait(self) -> int | None:
@@ -149,12 +146,12 @@ class ForkServerProvisioner(LocalProvisioner):
         return exit_code(handle)
 
     async def send_signal(self, signum: int) -> None:
-        if self.handle is None:
-            await super().send_signal(signum)
-            return
         if signum in (signal.SIGTERM, signal.SIGKILL):
             self.stopped_on_purpose = True
-        self.handle.signal(signum)
+        if self.handle is None:
+            await super().send_signal(signum)
+        else:
+            self.handle.signal(signum)
 
     async def kill(self, restart: bool = False) -> None:
         await (super().kill(restart) if self.handle is None else self.send_signal(signal.SIGKILL))
@@ -169,14 +166,15 @@ class ForkServerProvisioner(LocalProvisioner):
         self.handle = None
         await super().cleanup(restart)
 
-    def tell_death(self) -> None:
-        """Say in the log, once, why a kernel that nobody stopped has died."""
-        exit = self.handle.exit if self.handle is not None else None
-        if exit is None or self.stopped_on_purpose:
+    def tell_death(self, exit: Exit) -> None:
+        """Find out, once, why a kernel that nobody stopped has died."""
+        if self.stopped_on_purpose:
             return
         self.stopped_on_purpose = True
-        struck = exit.status == signal.SIGKILL and self.oom is not None and self.oom.struck()
-        self.death = explain(exit.status, exit.peak_memory_bytes, struck, exit.lost)
+        if exit.status == signal.SIGKILL and self.oom is not None and self.oom.struck():
+            self.death = explain_memory_of_server(limit_bytes(self.oom.group))
+        else:
+            self.death = explain(exit.status, exit.peak_memory_bytes, False, exit.lost)
         self.log.error("Kernel %s: %s", self.kernel_id, self.death)
 
 

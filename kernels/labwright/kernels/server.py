@@ -69,6 +69,7 @@ class ForkServer:
             for key, _ in self.selector.select(timeout=1.0):
                 key.data()
             self.nursery.retire_stale()
+            self.nursery.warm_postponed()
             if self.clients:
                 self.idle_since = time.monotonic()
             elif time.monotonic() - self.idle_since > self.idle_seconds:
@@ -148,7 +149,8 @@ class ForkServer:
         request, client = order.request, order.client
         name = request["id"].partition("/")[2]
         try:
-            parent = self.nursery.parent_for(request["env"], frozenset(request["imports"]), request["cwd"])
+            imports, by_lab = frozenset(request["imports"]), request["mode"] == "zmq"
+            parent = self.nursery.parent_for(request["env"], imports, request["cwd"], at_leisure=by_lab)
         except SpawnRefused as refusal:
             order.forget()
             self.tell(client, {"event": "refused", "id": name, "reason": str(refusal)})

@@ -53,6 +53,7 @@ export class Api {
   constructor(readonly transport: Transport) {}
 
   status = (): Promise<ServerStatus> => this.json('GET', 'status');
+  kernelDeath = (id: string): Promise<{ reason: string | null }> => this.json('GET', `kernels/${seg(id)}/death`);
   examples = (): Promise<{ items: string[] }> => this.json('GET', 'examples');
   example = (name: string): Promise<Record<string, unknown>> => this.json('GET', `examples/${seg(name)}`);
   me = (): Promise<m.Me> => this.core('GET', 'me');
