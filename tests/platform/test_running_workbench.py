@@ -145,6 +145,18 @@ def test_a_server_starts_and_survives_hub_proxy_and_launcher(workbench: RunningW
     assert server_environment(workbench, "admin") == environ
 
 
+def test_what_a_server_looks_up_is_its_owners(workbench: RunningWorkbench, admin: Browser) -> None:
+    """A server is a fork of a process that is nobody's: Lab's layouts lie in the person's home."""
+    layouts = f"{workbench.settings.public_url}/user/admin/lab/api/workspaces"
+    headers = {"Authorization": f"token {admin.new_token()}"}
+    with httpx.Client(headers=headers, trust_env=False, timeout=60) as client:
+        layout = {"data": {"canary": 1}, "metadata": {"id": "tried"}}
+        client.put(f"{layouts}/tried", json=layout).raise_for_status()
+        assert "tried" in client.get(layouts).raise_for_status().json()["workspaces"]["ids"]
+    saved = workbench.settings.homes / "admin" / ".jupyter" / "lab" / "workspaces"
+    assert [json.loads(path.read_text())["data"] for path in saved.glob("tried*")] == [{"canary": 1}]
+
+
 def test_a_servers_token_is_no_admin_whoever_owns_it(workbench: RunningWorkbench, admin: Browser) -> None:
     token = server_environment(workbench, "admin")[names.HUB_TOKEN]
     scopes = set(ask_hub(workbench, token, "/user").json()["scopes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,12 @@ import pytest
 from workbench import reachable_folder
 
 from labwright.spawner.local import LocalLauncher
+
+
+def is_listening(path: Path) -> bool:
+    """The file alone is there some moments earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 @dataclass
@@ -27,13 +34,13 @@ class LauncherProcess:
     def client(self) -> LocalLauncher:
         return LocalLauncher(self.folder / "launcher.sock")
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         argv = [sys.executable, "-m", "labwright.spawner.launcherd", "--socket", str(self.folder / "launcher.sock")]
         argv += ["--homes", str(self.folder / "homes"), "--state", str(self.folder / "state")]
         (self.folder / "launcher.sock").unlink(missing_ok=True)
-        self.process = subprocess.Popen([*argv, *(["--by-user"] if self.by_user else [])])
+        self.process = subprocess.Popen([*argv, *(["--by-user"] if self.by_user else []), *more])
         deadline = time.monotonic() + 120
-        while not (self.folder / "launcher.sock").exists():
+        while not is_listening(self.folder / "launcher.sock"):
             assert self.process.poll() is None, "the launcher ended"
             assert time.monotonic() < deadline, "the launcher is not ready"
             time.sleep(0.02)

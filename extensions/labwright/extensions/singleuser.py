@@ -7,6 +7,8 @@ handler, so a class that nothing is an instance of does as well; the tables load
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 from importlib.util import LazyLoader, find_spec, module_from_spec
 from types import ModuleType
@@ -14,6 +16,24 @@ from types import ModuleType
 from tornado.web import RequestHandler
 
 from labwright.kernels.client import warm_in_background
+
+# Not `jupyterlab.labapp` itself: its settings' folders are looked up while it is imported.
+AHEAD = (
+    "jupyterhub.singleuser",
+    "jupyterlab.commands",
+    "jupyterlab.coreconfig",
+    "jupyterlab.extensions",
+    "jupyterlab.handlers.build_handler",
+    "jupyterlab.handlers.error_handler",
+    "jupyterlab.handlers.extension_manager_handler",
+    "jupyterlab.handlers.plugin_manager_handler",
+    "jupyterlab_server",
+    "jupyter_server_terminals",
+    "labwright.extensions.application",
+    "labwright.extensions.kernels",
+    "labwright.kernels.provisioner",
+    "notebook_shim.shim",
+)
 
 
 def leave_out_the_hubs_pages() -> None:
@@ -40,9 +60,27 @@ def prepare() -> None:
     import_at_first_use("jupyterhub.orm")  # its metrics count the hub's rows, which a server has none of
 
 
-def main() -> None:
-    warm_in_background()  # beside the imports: the first kernel is asked for in about three seconds
+def import_ahead() -> None:
+    """What every server imports: the launcher keeps a process that has done it, and forks servers from that."""
     prepare()
+    for name in AHEAD:
+        importlib.import_module(name)
+
+
+def look_again() -> None:
+    """For what has looked at the environment while it was imported ahead, which was the template's."""
+    if trash := sys.modules.get("send2trash.plat_other"):
+        importlib.reload(trash)
+    if "jupyter_client.session" in sys.modules:
+        sys.argv.append(f"--Session.username={os.environ.get('USER', 'username')}")
+
+
+def main() -> None:
+    warm_in_background()  # the first kernel is asked for in some seconds
+    if "jupyterhub" in sys.modules:
+        look_again()
+    else:
+        prepare()
     from jupyterhub.singleuser import main as run
 
     run()

@@ -21,6 +21,7 @@ from labwright.api.errors import InvalidRequest
 from labwright.hub import hub_database
 from labwright.hub.authentication import PeopleAuthenticator
 from labwright.hub.local_spawner import LabwrightSpawner
+from labwright.hub.programs import PERSONS_SERVER
 from labwright.hub.settings import Settings, from_environment
 from labwright.hub.spawn_page import options_from_form, render_cards
 from labwright.spawner.profiles import Workbench, profiles_for
@@ -189,7 +190,7 @@ def _local_servers(c: Any, settings: Settings, workbench: WatchedWorkbench) -> N
     c.JupyterHub.spawner_class = LabwrightSpawner
     c.LabwrightSpawner.settings = settings
     c.LabwrightSpawner.workbench = workbench
-    c.Spawner.cmd = [str(settings.python("user")), "-m", "labwright.extensions.singleuser"]
+    c.Spawner.cmd = [str(settings.python("user")), "-m", PERSONS_SERVER]
     c.Spawner.env_keep = []
     c.Spawner.start_timeout = 60
 

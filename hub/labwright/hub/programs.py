@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from labwright.hub.settings import DATA_USER, SERVICE_USER, Settings
 
+PERSONS_SERVER = "labwright.extensions.singleuser"  # run as `python -m` in the people's environment
 SUPERVISED = "LABWRIGHT_SUPERVISED"  # marks a workbench's services, so that `down` finds strays
 
 
@@ -47,6 +48,7 @@ def programs(settings: Settings) -> list[Program]:
 
     launcher = ["--socket", str(settings.launcher_socket), "--homes", str(settings.homes)]
     launcher += ["--state", str(settings.run / "launcher")]
+    launcher += ["--template", str(settings.python("user")), PERSONS_SERVER]
     if settings.by_user:
         launcher += ["--by-user", "--service-user", SERVICE_USER]
         for port, owner in held_ports(settings).items():

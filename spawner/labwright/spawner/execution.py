@@ -42,7 +42,8 @@ def start(command: Command) -> int:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _become(command, writing)
+        enter(command, writing)
+        _run(command, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         failure = pipe.read().decode()
@@ -52,7 +53,8 @@ def start(command: Command) -> int:
     return pid
 
 
-def _become(command: Command, report: int) -> NoReturn:
+def enter(command: Command, report: int) -> None:
+    """Become the process that the command describes, all but the program. A failure is told to `report` and ends it."""
     step = "the start"
     try:
         signal.set_wakeup_fd(-1)
@@ -76,12 +78,20 @@ def _become(command: Command, report: int) -> NoReturn:
         os.chdir(command.cwd)
         step = "opening its log"
         _redirect(command.log)
-        step = "running it"
+    except BaseException as error:  # noqa: BLE001 - the child must never return into the parent's code
+        _give_up(report, step, error)
+
+
+def _run(command: Command, report: int) -> NoReturn:
+    try:
         os.execve(_find(command), list(command.argv), dict(command.env))  # noqa: S606 - the point of it
-    except OSError as error:
-        os.write(report, f"{step} failed ({error.strerror})".encode())
-    except Exception as error:  # noqa: BLE001 - the child must never return into the parent's code
-        os.write(report, f"{step} failed ({type(error).__name__})".encode())
+    except BaseException as error:  # noqa: BLE001 - as above
+        _give_up(report, "running it", error)
+
+
+def _give_up(report: int, step: str, error: BaseException) -> NoReturn:
+    why = error.strerror if isinstance(error, OSError) else type(error).__name__
+    os.write(report, f"{step} failed ({why})".encode())
     os._exit(127)
 
 
@@ -105,6 +115,8 @@ def _redirect(log: Path | None) -> None:
     os.dup2(nowhere, 0)
     os.dup2(target, 1)
     os.dup2(target, 2)
+    for fd in {nowhere, target} - {0, 1, 2}:
+        os.close(fd)
 
 
 def _find(command: Command) -> str:

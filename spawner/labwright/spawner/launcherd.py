@@ -30,6 +30,7 @@ from labwright.spawner import cgroups, execution, listeners, processes
 from labwright.spawner.accounts import Account, ensure_account
 from labwright.spawner.launcher import Limits
 from labwright.spawner.records import Record, Records, describe_exit
+from labwright.spawner.template import Template
 
 log = logging.getLogger("labwright.launcher")
 MAX_LINE = 1 << 20
@@ -42,11 +43,20 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 class LauncherService:
     """Owns the people's processes of one workbench."""
 
-    def __init__(self, homes: Path, records: Records, *, by_user: bool, groups: cgroups.Cgroups | None) -> None:
+    def __init__(
+        self,
+        homes: Path,
+        records: Records,
+        *,
+        by_user: bool,
+        groups: cgroups.Cgroups | None,
+        template: Template | None = None,
+    ) -> None:
         self._homes = homes
         self._records = records
         self._by_user = by_user
         self._groups = groups
+        self._template = template
         self._closing = False
         self._cleanups: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Handler] = {
@@ -93,7 +103,7 @@ class LauncherService:
             limit_memory=not by_group,
         )
         try:
-            record.pid = execution.start(command)
+            record.pid = self._start(command)
         except LabwrightError:
             cgroups.remove(folders)
             raise
@@ -102,6 +112,13 @@ class LauncherService:
         self._records.add(record)
         log.info("started %s (%s) of %s as pid %d", record.id, record.name, record.principal, record.pid)
         return {"id": record.id, "pid": record.pid, "enforced": record.enforced}
+
+    def _start(self, command: execution.Command) -> int:
+        if self._template is not None and self._template.serves(command.argv):
+            pid = self._template.start(command)
+            if pid is not None:
+                return pid
+        return execution.start(command)
 
     async def status(self, ask: dict[str, Any]) -> dict[str, Any]:
         record = self._record(ask)
@@ -185,12 +202,16 @@ class LauncherService:
                 return
             if pid == 0:
                 return
+            if self._template is not None:
+                self._template.ended(pid)
             record = self._records.by_pid(pid)
             if record is not None:
                 self._note_end(record, os.waitstatus_to_exitcode(status))
 
-    def look_after_adopted(self) -> None:
-        """Notice the end of processes that a former launcher started (they are not our children)."""
+    def look_after(self) -> None:
+        """Keep the template, and notice the end of what a former launcher started (they are not our children)."""
+        if self._template is not None:
+            self._template.look_after()
         for record in self._records.all():
             if not record.ended and not processes.is_running(record.pid, record.start_ticks):
                 self._note_end(record, None)
@@ -326,7 +347,7 @@ async def serve(
         path.chmod(0o660)  # noqa: ASYNC240
     async with server:
         while not stopped.is_set():
-            service.look_after_adopted()
+            service.look_after()
             if ports:
                 ports.take()
             with contextlib.suppress(TimeoutError):
@@ -343,6 +364,9 @@ def main() -> None:
     parser.add_argument(
         "--hold", type=port_and_user, action="append", default=[], metavar="PORT:USER", help="keep PORT for USER alone"
     )
+    parser.add_argument(
+        "--template", nargs=2, metavar=("PYTHON", "MODULE"), help="keep what `PYTHON -m MODULE` imports, and fork it"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if options.by_user and os.geteuid() != 0:
@@ -351,7 +375,8 @@ def main() -> None:
     records = Records(options.state / "processes.json")
     groups = cgroups.detect(f"labwright-{records.instance}")
     log.info("control groups: %s", ", ".join(groups.parents) if groups else "none, resource limits instead")
-    service = LauncherService(options.homes, records, by_user=options.by_user, groups=groups)
+    template = Template(*options.template) if options.template else None
+    service = LauncherService(options.homes, records, by_user=options.by_user, groups=groups, template=template)
     allowed = {0, os.getuid(), *(account.pw_uid for account in accounts)}
     ports = HeldPorts(options.hold)
     ports.take()
