@@ -226,15 +226,3 @@ def test_the_death_of_a_kernel_is_told_with_its_reason_and_remedy(page: Page, ho
     reason = "The kernel crashed with SIGSEGV. A compiled library crashed: update the package that was running"
     expect(page.locator(".Toastify__toast")).to_contain_text(f"deadly.ipynb: {reason}", timeout=10_000)
     expect(page.locator(".jp-OutputArea-output").last).to_contain_text(reason)
-
-
-def test_the_scripts_named_in_the_pages_head_are_those_that_lab_asks_for(page: Page, lab: tuple[str, str]) -> None:
-    """Another address, or another kind of request, would be fetched twice."""
-    head = httpx.get(lab[0], trust_env=False).headers.get_list("link")
-    named = [link.split(">")[0].strip("< ") for line in head for link in line.split(", ")]
-    assert any("jlab_core" in address for address in named)
-    assert any("@labwright/lab" in address for address in named)
-    loaded = page.evaluate("performance.getEntriesByType('resource').map(each => [each.name, each.initiatorType])")
-    for address in named:
-        kinds = [kind for url, kind in loaded if url.endswith(address)]
-        assert kinds == ["link"], (address, kinds)  # the script's own request is answered from what came

@@ -38,13 +38,10 @@ class LabwrightExtension(ExtensionApp):
         super()._link_jupyter_server_extension(serverapp)
 
     def initialize_settings(self) -> None:
-        from labwright.extensions.firstscripts import name_first_scripts
-
         # Lab would spend a second to find that it needs no build; nobody here can build it.
         assert self.serverapp is not None
         page = self.serverapp.web_app.settings.setdefault("page_config_data", {})
         page.update({"buildCheck": False, "buildAvailable": False})
-        self.serverapp.web_app.settings.setdefault("page_config_hook", name_first_scripts)
 
     def initialize_handlers(self) -> None:
         from labwright.extensions.activity import ActivityHandler
