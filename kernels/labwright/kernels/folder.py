@@ -112,6 +112,9 @@ def abandoned(directory: Path) -> Iterator[Path]:
     for folder in directory.parent.glob(f"{OF_LAUNCHES}*"):
         if folder == directory:
             continue
+        # An empty one was made for a kernel that then got no server. Whoever is just making it makes it again.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
         with contextlib.suppress(OSError), (folder / "lock").open("r+") as lock:
             # One that is locked has somebody who starts or ends a server there.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
