@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -81,3 +82,13 @@ def test_a_turn_comes_when_the_port_opens_and_not_never() -> None:
         opening.start()
         assert wait_for_port(port, 10)
         opening.join()
+
+
+def test_a_persons_server_does_not_run_node(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    node.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+    node.chmod(0o755)
+    code = "from labwright.extensions import singleuser; singleuser.prepare(); import jupyterlab.labapp"
+    environ = {"PATH": f"{tmp_path}:{os.defpath}", "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environ, check=True, capture_output=True)
+    assert not (tmp_path / "was-run").exists()
