@@ -17,6 +17,9 @@ from tornado.web import RequestHandler
 
 from labwright.kernels.client import warm_in_background
 
+# Lab loads in the browser first, which on two cores a parent that imports would slow down by a second; the first kernel
+# is asked for some seconds later.
+WARM_AFTER_SECONDS = 1.5
 # Not `jupyterlab.labapp` itself: its settings' folders are looked up while it is imported.
 AHEAD = (
     "jupyterhub.singleuser",
@@ -84,7 +87,7 @@ def look_again() -> None:
 
 
 def main() -> None:
-    warm_in_background()  # the first kernel is asked for in some seconds
+    warm_in_background(WARM_AFTER_SECONDS)
     if "jupyterhub" in sys.modules:
         look_again()
     else:

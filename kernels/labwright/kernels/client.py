@@ -227,12 +227,13 @@ def shared_server(directory: str = "") -> ForkServer:
     return shared[directory]
 
 
-def warm_in_background() -> None:
-    """Have a parent for kernels with this process's environment, without waiting for it."""
+def warm_in_background(after_seconds: float = 0.0) -> None:
+    """Have a parent for kernels with this process's environment, some seconds from now and without waiting for it."""
     env = dict(os.environ)
 
     def warm() -> None:
         try:
+            time.sleep(after_seconds)
             shared_server().warm(env, frozenset())
         except ForkServerError as error:  # kernels say it again, and are ordinary processes then
             log.warning("no kernel is kept warm: %s", error)
