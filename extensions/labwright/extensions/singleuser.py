@@ -60,8 +60,7 @@ def import_at_first_use(name: str) -> None:
 
 def leave_yarn_alone() -> None:
     """Have Lab not ask Node which registry it would build from: half a second of each start, and nothing is built."""
-    from jupyterlab import commands
-
+    commands = importlib.import_module("jupyterlab.commands")
     vars(commands)["_yarn_config"] = lambda logger: {"yarn config": {}, "npm config": {}}
 
 

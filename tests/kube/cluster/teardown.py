@@ -77,14 +77,17 @@ def stop_supervisor(places: Places) -> None:
 
 
 def control_groups(name: str, exists: bool = True) -> list[Path]:
-    """The cluster's group in every hierarchy of version 1, and of version 2 where it holds controllers."""
+    """The cluster's group in every hierarchy of version 1, and of version 2 where it holds controllers.
+
+    Beside version 1 the one of version 2 holds none: nothing is made there, but runc leaves groups in it.
+    """
     if (CGROUP_ROOT / "cgroup.controllers").exists():
         found = [CGROUP_ROOT / name]
     else:
         found = [
             folder / name
             for folder in CGROUP_ROOT.iterdir()
-            if folder.is_dir() and not folder.is_symlink() and folder.name != "unified"
+            if folder.is_dir() and not folder.is_symlink() and (exists or folder.name != "unified")
         ]
     return [folder for folder in found if folder.exists()] if exists else found
 
