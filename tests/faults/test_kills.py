@@ -56,7 +56,7 @@ def test_a_run_goes_on_and_ends_once_whatever_service_is_killed(workbench: Runni
         "schedule": None,
         "policy": {},
     }
-    run = jobs.start(jobs.place(request).id)
+    run = jobs.start(jobs.submit(request).id)
     eventually(lambda: jobs.run(run.id).cell == 1, what="the second cell")
     for program in KILLED:
         workbench.restart(program)

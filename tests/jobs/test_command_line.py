@@ -86,6 +86,12 @@ def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(work
     job = json.loads(labwright(workplace, "jobs", "show", "daily", "--json").stdout)
     assert job["parameters"] == {"month": 8}
     assert job["policy"]["overlap"] == "queue"
+    # By hand: the schedule stays as it is, and the last word holds for the job beside it.
+    for timeout in ("50", "40"):
+        assert labwright(workplace, "run", str(path), "-p", "month=9", "--timeout", timeout).returncode == 0
+    beside = json.loads(labwright(workplace, "jobs", "show", "daily (by hand)", "--json").stdout)
+    assert (beside["parameters"], beside["policy"]["timeout_seconds"]) == ({"month": 9}, 40)
+    assert json.loads(labwright(workplace, "jobs", "show", "daily", "--json").stdout)["parameters"] == {"month": 8}
     never = labwright(workplace, "schedule", str(path), "--cron", "0 0 30 2 *")
     assert never.returncode == 2, never
     assert labwright(workplace, "jobs", "delete", "daily", "--yes").returncode == 0

@@ -152,28 +152,42 @@ class JobClient:
                 run = latest
                 yield run
 
-    def place(self, request: Mapping[str, Any]) -> Job:
-        """The job of that name, changed to the request, or a new one. A run by hand leaves a scheduled job alone."""
-        if request["schedule"] is None:
-            return self.submit_once(request)
-        for job in self.jobs(search=str(request["name"])):
-            if job.name == request["name"]:
-                changes = {key: request[key] for key in ("notebook", "parameters", "profile", "schedule", "policy")}
-                return self.update(job.id, changes)
-        return self.submit(request)
+    def place(
+        self,
+        notebook: Path,
+        content: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        profile: str = "small",
+        group: str | None = None,
+        schedule: Mapping[str, str] | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """The job of that name (the file's when absent), made anew or changed to what is given.
 
-    def submit_once(self, request: Mapping[str, Any]) -> Job:
-        """A job for runs by hand: the one of that name with this notebook, or a new one beside a scheduled one."""
-        name = str(request["name"])
-        taken = {job.name: job for job in self.jobs(search=name)}
-        for candidate in (name, f"{name} (by hand)"):
+        Without a schedule a scheduled job of that name is left alone: runs by hand get one beside it.
+        """
+        request: dict[str, Any] = {
+            "name": name or notebook.stem,
+            "notebook": {"path": path_in_home(notebook), "content": content},
+            "parameters": dict(parameters),
+            "profile": profile,
+            "group": group,
+            "schedule": schedule,
+            "policy": dict(policy or {}),
+        }
+        names = [request["name"]] if schedule else [request["name"], f"{request['name']} (by hand)"]
+        taken = {job.name: job for job in self.jobs(search=request["name"])}
+        for candidate in names:
             job = taken.get(candidate)
             if job is None:
                 return self.submit({**request, "name": candidate})
-            if job.schedule is None:
+            if schedule or job.schedule is None:
                 changes = {key: request[key] for key in ("notebook", "parameters", "profile")}
-                return self.update(job.id, changes)
-        raise InvalidRequest(f"The names '{name}' and '{name} (by hand)' are taken.", remedy="Give another --name.")
+                said = {"schedule": schedule, "policy": policy}
+                return self.update(job.id, changes | {key: value for key, value in said.items() if value is not None})
+        raise InvalidRequest(f"The names {' and '.join(map(repr, names))} are taken.", remedy="Give another --name.")
 
 
 def state_sentence(run: Run) -> str:

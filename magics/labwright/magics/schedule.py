@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labwright.api.errors import InvalidRequest
-from labwright.api.job_client import path_in_home, read_notebook, split_parameter
+from labwright.api.job_client import read_notebook, split_parameter
 from labwright.magics.job_words import LineParser, completions, job_client, quiet, shown_job, shown_run, this_notebook
 
 if TYPE_CHECKING:
@@ -65,16 +65,17 @@ def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
     values = jobs.typed(content, dict(split_parameter(text) for text in asked.parameters))
     policy = {name: getattr(asked, name) for name in ("retries", "overlap", "misfire")}
     schedule = {"cron": asked.cron, "timezone": asked.zone} if asked.cron else None
-    request = {
-        "name": asked.name or path.stem,
-        "notebook": {"path": path_in_home(path), "content": content},
-        "parameters": values,
-        "profile": asked.profile,
-        "group": asked.group,
-        "schedule": schedule,
-        "policy": {**policy, "timeout_seconds": asked.timeout},
-    }
-    job = jobs.place(request)
+    policy["timeout_seconds"] = asked.timeout
+    job = jobs.place(
+        path,
+        content,
+        values,
+        name=asked.name,
+        profile=asked.profile,
+        group=asked.group,
+        schedule=schedule,
+        policy=policy,
+    )
     return shown_run(jobs.start(job.id)) if asked.now else shown_job(job)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from labwright.api.errors import LabwrightError
-from labwright.api.job_client import JobClient, path_in_home
+from labwright.api.job_client import JobClient
 from labwright.api.parameters import from_text
 from labwright.magics.job_words import Shown, shown_job, shown_run
 
@@ -73,17 +73,8 @@ class Form:
             self.answer.value = f"<div style='color:var(--jp-error-color1)'>{escape(error.sentence())}</div>"
 
     def _submit(self, *, now: bool) -> Shown:
-
         schedule = None if now else {"cron": self.cron.value, "timezone": self.zone.value}
-        request = {
-            "name": self.name.value,
-            "notebook": {"path": path_in_home(self._path), "content": self._content},
-            "parameters": self.values(),
-            "profile": "small",
-            "schedule": schedule,
-            "policy": {},
-        }
-        job = self._jobs.place(request)
+        job = self._jobs.place(self._path, self._content, self.values(), name=self.name.value, schedule=schedule)
         return shown_run(self._jobs.start(job.id)) if now else shown_job(job)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,7 +12,6 @@ from labwright.api.commands import EXIT_FAILED
 from labwright.api.job_client import (
     JobClient,
     echo_error,
-    path_in_home,
     read_notebook,
     split_parameter,
     state_sentence,
@@ -45,15 +43,8 @@ def command(
     content = read_notebook(notebook)
     jobs = JobClient(Client.from_environment())
     values = jobs.typed(content, dict(split_parameter(text) for text in parameters))
-    request: dict[str, Any] = {
-        "name": name or notebook.stem,
-        "notebook": {"path": path_in_home(notebook), "content": content},
-        "parameters": values,
-        "profile": profile,
-        "group": group,
-        "policy": {"timeout_seconds": timeout, "overlap": "queue"},
-    }
-    run = jobs.start(jobs.submit_once(request).id)
+    policy = {"timeout_seconds": timeout, "overlap": "queue"}
+    run = jobs.start(jobs.place(notebook, content, values, name=name, profile=profile, group=group, policy=policy).id)
     click.echo(f"{run.job_name} · run {run.number} ({run.id})")
     if wait:
         sys.exit(0 if followed(jobs, run).state == "succeeded" else EXIT_FAILED)

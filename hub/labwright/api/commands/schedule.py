@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from labwright.api.client import Client
-from labwright.api.job_client import JobClient, path_in_home, read_notebook, split_parameter
+from labwright.api.job_client import JobClient, read_notebook, split_parameter
 from labwright.api.jobs import Job
 
 
@@ -54,16 +54,12 @@ def command(
     content = read_notebook(notebook)
     jobs = JobClient(Client.from_environment())
     policy = {"timeout_seconds": timeout, "retries": retries, "overlap": overlap, "misfire": misfire}
-    request = {
-        "name": name or notebook.stem,
-        "notebook": {"path": path_in_home(notebook), "content": content},
-        "parameters": jobs.typed(content, dict(split_parameter(text) for text in parameters)),
-        "profile": profile,
-        "group": group,
-        "schedule": {"cron": cron, "timezone": zone},
-        "policy": policy,
-    }
-    click.echo(sentence(jobs.place(request)))
+    values = jobs.typed(content, dict(split_parameter(text) for text in parameters))
+    schedule = {"cron": cron, "timezone": zone}
+    job = jobs.place(
+        notebook, content, values, name=name, profile=profile, group=group, schedule=schedule, policy=policy
+    )
+    click.echo(sentence(job))
 
 
 def sentence(job: Job) -> str:
