@@ -31,7 +31,7 @@ from first_cell import peer, spread  # noqa: E402
 from workbench import eventually, workbench_settings  # noqa: E402
 
 from labwright.hub import supervision  # noqa: E402
-from labwright.hub.data.warehouse import lake_is_complete  # noqa: E402
+from labwright.hub.data.warehouse_files import lake_is_complete  # noqa: E402
 from labwright.hub.programs import exists, programs  # noqa: E402
 from labwright.hub.settings import Settings  # noqa: E402
 

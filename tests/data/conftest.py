@@ -24,7 +24,7 @@ from labwright.api import names
 from labwright.api.errors import NotAuthenticated
 from labwright.hub.callers import Caller
 from labwright.hub.data.app import create_app
-from labwright.hub.data.warehouse import Warehouse
+from labwright.hub.data.warehouse_files import Warehouse
 from labwright.hub.settings import Settings, from_environment
 from labwright.spawner.profiles import DeclaredConnection, DeclaredGrant, Workbench
 

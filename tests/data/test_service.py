@@ -23,7 +23,7 @@ from workbench import eventually
 
 from labwright.api import names
 from labwright.hub.data import flights, frames, gateway, schema, worker
-from labwright.hub.data.warehouse import SUPERUSER, Warehouse
+from labwright.hub.data.warehouse_files import SUPERUSER, Warehouse
 from labwright.hub.database import Database
 
 

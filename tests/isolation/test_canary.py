@@ -11,7 +11,7 @@ import psutil
 import pytest
 from workbench import RunningWorkbench, content_of, files_below
 
-from labwright.hub.data.warehouse import Warehouse
+from labwright.hub.data.warehouse_files import Warehouse
 
 from .conftest import Person
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from labwright.extensions.door import LabwrightHandler
+from labwright.extensions.handler import LabwrightHandler
 
 
 class ActivityHandler(LabwrightHandler):

@@ -1,23 +1,15 @@
-"""Puts the server extension together: where the services are, one HTTP client, the routes."""
+"""Puts the server extension together: its services, its routes, and the managers of Jupyter Server that are ours."""
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from traitlets.config import Config
 
-from labwright.api import names
-from labwright.api.client import Endpoints, endpoints_from, raise_for_problem
-from labwright.api.errors import LabwrightError, Unavailable
+from labwright.extensions.services import Services
 
-if TYPE_CHECKING:
-    import httpx
-
-CONNECT_SECONDS = 10.0
 PROVISIONER = "labwright-provisioner"
 
 
@@ -52,7 +44,7 @@ class LabwrightExtension(ExtensionApp):
         from labwright.extensions.sockets import DashboardSocket
         from labwright.extensions.status import StatusHandler
 
-        own = {"extension": self}
+        own = {"services": self.services}
         self.handlers.extend(
             [
                 (r"/api/nbconvert", ExportersHandler),
@@ -71,48 +63,11 @@ class LabwrightExtension(ExtensionApp):
         )
 
     @cached_property
-    def endpoints(self) -> Endpoints:
-        """Where the services are; read at the first request, so that a server without them still starts."""
-        return endpoints_from(os.environ)
-
-    @cached_property
-    def client(self) -> httpx.AsyncClient:
-        import httpx
-
-        # No deadline between bytes: an event stream may be silent. trust_env=False: a proxy set for the internet must
-        # not see the token.
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=10)
-        return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
-
-    def upstream(self, part: str, cluster: str = "") -> tuple[str, str]:
-        """The address of the service behind a part of the door, and the prefix of its paths there."""
-        if part == "clusters":
-            return self.endpoints.core, f"/clusters/{cluster}/dashboard"
-        if part == "mlflow":
-            return self.endpoints.core, names.MLFLOW_PREFIX.removeprefix(names.CORE_PREFIX)
-        return (self.endpoints.data if part == "data" else self.endpoints.core), names.API
-
-    async def ask_core(self, path: str, seconds: float) -> dict[str, Any]:
-        """A small JSON object from core, within `seconds`."""
-        import httpx
-
-        headers = {"Authorization": f"Bearer {self.endpoints.bearer()}"}
-        try:
-            response = await self.client.get(
-                f"{self.endpoints.core}{names.API}{path}", headers=headers, timeout=seconds
-            )
-        except httpx.TransportError:
-            raise Unavailable("The core service") from None
-        raise_for_problem(response)
-        body = response.json()
-        if not isinstance(body, dict):
-            raise LabwrightError("Core's answer cannot be read.")
-        return body
+    def services(self) -> Services:
+        return Services()
 
     async def stop_extension(self) -> None:
-        if "client" in self.__dict__:
-            await self.client.aclose()
+        await self.services.close()
 
 
 def serve_kernels_by_forks(config: Config) -> None:

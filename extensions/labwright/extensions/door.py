@@ -8,87 +8,22 @@ open panel must not keep an idle server alive.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jupyter_server.base.handlers import JupyterHandler
-from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from labwright.api.errors import PROBLEM_TYPE, Forbidden, InternalError, LabwrightError, Unavailable
-from labwright.extensions.paths import DATA_POLICY, REQUEST_HEADERS, RESPONSE_HEADERS, is_interface, moved, safe_path
+from labwright.api.errors import Unavailable
+from labwright.extensions.handler import LabwrightHandler
+from labwright.extensions.paths import REQUEST_HEADERS, RESPONSE_HEADERS, is_interface, moved, safe_path
 
 if TYPE_CHECKING:
     import httpx
 
-    from labwright.extensions.application import LabwrightExtension
-
 log = logging.getLogger("labwright")
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-
-
-class LabwrightHandler(JupyterHandler):
-    """Authenticates and authorises before a byte of the body is read; answers errors as problem+json."""
-
-    auth_resource = "labwright"
-
-    def initialize(self, extension: LabwrightExtension, part: str = "") -> None:
-        self.extension = extension
-        self.part = part
-
-    async def prepare(self) -> None:  # type: ignore[override]
-        await ensure_async(super().prepare(_redirect_to_login=False))  # type: ignore[arg-type]
-        if self.current_user is None:  # Jupyter's default leaves this to each handler
-            raise web.HTTPError(403)
-        if self.request.method in SAFE_METHODS:
-            self.check_same_site()
-        action = "read" if self.request.method in SAFE_METHODS else "write"
-        allowed = await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource))
-        if not allowed:
-            raise web.HTTPError(403)
-
-    def check_same_site(self) -> None:
-        """Refuse reading from other sites; following a link to here is fine."""
-        site = self.request.headers.get("Sec-Fetch-Site", "none")
-        if site not in ("none", "same-origin") and self.request.headers.get("Sec-Fetch-Mode") != "navigate":
-            raise web.HTTPError(403)
-
-    @property
-    def content_security_policy(self) -> str:
-        return DATA_POLICY
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        self.set_header("Content-Type", PROBLEM_TYPE)
-        self.finish(json.dumps(problem(error, status_code)))
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if isinstance(value, LabwrightError):
-            return
-        super().log_exception(typ, value, tb)
-
-    async def execute(self, work: Any) -> None:
-        """Run a handler's body; an error of our tree becomes its problem."""
-        try:
-            await work
-        except LabwrightError as error:
-            self.set_status(error.status)
-            self.write_error(error.status, exc_info=(type(error), error, None))
-
-
-def problem(error: BaseException | None, status: int) -> dict[str, Any]:
-    if isinstance(error, LabwrightError):
-        return error.problem()
-    if status == 403:
-        refused = Forbidden("Your server refused this request.", remedy="Reload the page; log in again if asked to.")
-        return refused.problem()
-    if status < 500:
-        return {**LabwrightError(f"The request failed ({status}).").problem(), "status": status}
-    return InternalError("in your server's log").problem()
 
 
 @web.stream_request_body
@@ -144,19 +79,19 @@ class DoorHandler(LabwrightHandler):
         if part == "clusters":
             cluster, _, path = path.partition("/")
             path = path.partition("/")[2]
-            return *self.extension.upstream(part, safe_path(cluster)), safe_path(path)
-        return *self.extension.upstream(part), safe_path(path)
+            return *self.services.upstream(part, safe_path(cluster)), safe_path(path)
+        return *self.services.upstream(part), safe_path(path)
 
     async def forward(self) -> None:
         base, prefix, path = self.target()
         address = f"{base}{prefix}/{path}" + (f"?{self.request.query}" if self.request.query else "")
-        request = self.extension.client.build_request(
+        request = self.services.client.build_request(
             self.request.method or "GET", address, headers=self.outgoing_headers(), content=self.outgoing_body()
         )
         import httpx
 
         try:
-            response = await self.extension.client.send(request, stream=True)
+            response = await self.services.client.send(request, stream=True)
         except httpx.TransportError:
             raise Unavailable(service_name(self.part)) from None
         try:
@@ -172,7 +107,7 @@ class DoorHandler(LabwrightHandler):
             # Under which path the browser sees the dashboard: Spark's writes it into its pages.
             cluster = self.request.path[len(f"{self.base_url}labwright/clusters/") :].partition("/")[0]
             found["X-Forwarded-Context"] = f"{self.base_url}labwright/clusters/{cluster}/dashboard"
-        return {**found, "Authorization": f"Bearer {self.extension.endpoints.bearer()}"}
+        return {**found, "Authorization": f"Bearer {self.services.endpoints.bearer()}"}
 
     def outgoing_body(self) -> AsyncIterator[bytes] | None:
         headers = self.request.headers

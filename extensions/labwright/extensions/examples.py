@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from labwright.api.errors import NotFound
-from labwright.extensions.door import LabwrightHandler
+from labwright.extensions.handler import LabwrightHandler
 
 
 def folder() -> Path:

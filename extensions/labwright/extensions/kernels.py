@@ -18,7 +18,7 @@ from jupyter_server.services.sessions.sessionmanager import SessionManager
 
 from labwright.api import names
 from labwright.api.errors import NotFound
-from labwright.extensions.door import LabwrightHandler
+from labwright.extensions.handler import LabwrightHandler
 
 
 class PromptConnection(ZMQChannelsWebsocketConnection):

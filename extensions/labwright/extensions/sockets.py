@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
@@ -15,9 +15,7 @@ from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, W
 
 from labwright.api.errors import LabwrightError
 from labwright.extensions.paths import safe_path
-
-if TYPE_CHECKING:
-    from labwright.extensions.application import LabwrightExtension
+from labwright.extensions.services import Services
 
 CONNECT_SECONDS = 15.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -28,8 +26,8 @@ class DashboardSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
 
     auth_resource = "labwright"
 
-    def initialize(self, extension: LabwrightExtension) -> None:
-        self.extension = extension
+    def initialize(self, services: Services) -> None:
+        self.services = services
         self._upstream: WebSocketClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -52,11 +50,11 @@ class DashboardSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
         below = self.request.path[len(f"{self.base_url}labwright/clusters/") :]
         cluster, _, rest = below.partition("/")
         try:
-            base, prefix = self.extension.upstream("clusters", safe_path(cluster))
+            base, prefix = self.services.upstream("clusters", safe_path(cluster))
             path = safe_path(rest.partition("/")[2])
             request = httpclient.HTTPRequest(
                 f"{base}{prefix}/{path}{query(self.request)}".replace("http", "ws", 1),
-                headers={"Authorization": f"Bearer {self.extension.endpoints.bearer()}"},
+                headers={"Authorization": f"Bearer {self.services.endpoints.bearer()}"},
                 follow_redirects=False,
                 connect_timeout=CONNECT_SECONDS,
             )

@@ -13,7 +13,7 @@ import psutil
 from labwright.api import names
 from labwright.api.errors import LabwrightError
 from labwright.extensions.activity import is_busy, last_activity
-from labwright.extensions.door import LabwrightHandler
+from labwright.extensions.handler import LabwrightHandler
 
 CORE_SECONDS = 5.0
 CGROUP = Path("/sys/fs/cgroup")
@@ -51,7 +51,7 @@ class StatusHandler(LabwrightHandler):
     async def reservation(self) -> dict[str, Any]:
         """What the ledger holds for this server; empty while core cannot be asked."""
         try:
-            me = await self.extension.ask_core("/me", CORE_SECONDS)
+            me = await self.services.ask_core("/me", CORE_SECONDS)
         except LabwrightError:
             return {}
         return own_server(me, os.environ.get(names.PROFILE))

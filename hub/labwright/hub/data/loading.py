@@ -10,7 +10,7 @@ from psycopg import sql
 from pyarrow import csv, parquet
 
 from labwright.hub.data import flights
-from labwright.hub.data.warehouse import DATABASE, READER, SUPERUSER, TABLES, Warehouse
+from labwright.hub.data.warehouse_files import DATABASE, READER, SUPERUSER, TABLES, Warehouse
 
 TYPES = {
     pa.int32(): "integer",

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from labwright.api.connections import ConnectionRequest, Grant
 from labwright.api.errors import Conflict, InvalidRequest, LabwrightError, NotFound, Unavailable
 from labwright.hub.audit import AuditLog
-from labwright.hub.data import access, drivers, schema, warehouse
+from labwright.hub.data import access, drivers, schema
 from labwright.hub.data.vault import Vault
+from labwright.hub.data.warehouse_files import DATABASE, READER, Warehouse
 from labwright.hub.database import Database
 from labwright.hub.events import EventLog
 from labwright.hub.settings import Settings
@@ -38,8 +39,8 @@ def embedded(item: DeclaredConnection, settings: Settings) -> DeclaredConnection
     """`options: {embedded: warehouse}` (or lake) stands for the one that comes with the workbench, wherever it is."""
     which = item.options.get("embedded")
     if which == "warehouse":
-        cluster = warehouse.Warehouse(settings.warehouse_folder)
-        options = {"host": str(cluster.socket_folder), "database": warehouse.DATABASE, "user": warehouse.READER}
+        cluster = Warehouse(settings.warehouse_folder)
+        options = {"host": str(cluster.socket_folder), "database": DATABASE, "user": READER}
         return replace(item, driver="postgresql", options=options, secret=f"file:{cluster.reader_password}")
     if which == "lake":
         return replace(item, driver="duckdb", options={"path": str(settings.lake_folder)}, secret=None)
