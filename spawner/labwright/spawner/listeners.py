@@ -40,7 +40,8 @@ def hold(port: int, user: str) -> socket.socket:
 
 def bind(port: int, *, held: bool) -> socket.socket:
     """A socket bound to `port` of the loopback, to listen on; `held`: the launcher keeps the port for this account."""
-    made = socket.socket()
+    # asyncio sets TCP_NODELAY on the connections of a listener that says it is TCP's, and on no others.
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if held:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
