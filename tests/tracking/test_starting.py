@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,3 +43,9 @@ def test_names_of_people_and_groups_never_meet(name: str) -> None:
     made = [workspace_name(kind, one) for kind in ("user", "group") for one in odd]
     assert len(set(made)) == len(made)
     assert all(len(one) <= 63 for one in made)
+
+
+def test_tracking_does_not_wait_for_the_disk(bench: Any, mlflow: Any) -> None:
+    file = bench.settings.mlflow_folder / "mlflow.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def bind(path: Path) -> socket.socket:
@@ -22,9 +25,19 @@ def bind(path: Path) -> socket.socket:
     return listener
 
 
-def main() -> None:
-    socket_path = Path(sys.argv[1])
+def write_ahead(connection: Any, _record: Any) -> None:
+    """A log for SQLite, and no waiting for the disk at each commit (decision 50)."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def serve(listen: Callable[[], socket.socket]) -> None:
+    """MLflow's app until it is told to end, on the socket that `listen` makes once MLflow is ready."""
+    import sqlalchemy.event
     import uvicorn
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", write_ahead)
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
 
@@ -35,8 +48,8 @@ def main() -> None:
     )
     config = uvicorn.Config(app, workers=1, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     # Bound last: whoever can connect finds MLflow ready.
-    uvicorn.Server(config).run(sockets=[bind(socket_path)])
+    uvicorn.Server(config).run(sockets=[listen()])
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda: bind(Path(sys.argv[1])))
