@@ -2,36 +2,43 @@
 
     make bench NAME=model_runs
 
-Both sides log to the same tracking server, one that the benchmark starts for itself, and take turns.
+Both sides log to the same tracking server, which the benchmark starts as a workbench does, and take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
-from notebook_runs import measure
-from side_by_side import report, take_turns
+from notebook_runs import measure, workers
+from side_by_side import complaints_in, report, take_turns
 
 from labwright.api import names
 from labwright.kernels.client import ForkServer
 from labwright.kernels.preload import imports_of
+from labwright.spawner import listeners
+
+ROOT = Path(__file__).resolve().parent.parent
 
 FIT = """
 frame = pd.DataFrame(load_diabetes(as_frame=True).frame)
 model = Ridge(alpha=1 + number % 10).fit(frame.drop(columns="target"), frame.target)
 score = model.score(frame.drop(columns="target"), frame.target)
+"""
+SERVE = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+import serve
+serve.serve(lambda: socket.socket(fileno=int(sys.argv[2])))
 """
 LOG = """
 mlflow.set_experiment("bench")
@@ -54,27 +61,47 @@ def make_notebook() -> nbformat.NotebookNode:
     return new_notebook(cells=cells, metadata=metadata)
 
 
-def start_tracking_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1", *store],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=(folder / "mlflow.log").open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+@contextlib.contextmanager
+def tracking_server(folder: Path) -> Iterator[str]:
+    """MLflow as a workbench runs it (`labwright.hub.tracking.serve`), but on a port: both sides log to it directly."""
+    python = ROOT / ".envs" / "mlflow" / "bin" / "python"
+    store = f"sqlite:///{folder}/mlflow.sqlite"
+    environ = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "_MLFLOW_SERVER_FILE_STORE": store,
+        "_MLFLOW_SERVER_REGISTRY_STORE": store,
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
+        "_MLFLOW_SGI_NAME": "uvicorn",
+    }
+    with listeners.bind(0, held=False) as listener:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [python, "-c", SERVE, str(ROOT / "hub/labwright/hub/tracking"), str(listener.fileno())],
+            env=environ,
+            pass_fds=[listener.fileno()],
+        )
     url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_healthy(process, url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until_healthy(process: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         try:
             urllib.request.urlopen(f"{url}/health", timeout=5).close()
-            return process, url
+            return
         except OSError:
             time.sleep(0.2)
-    raise SystemExit((folder / "mlflow.log").read_text())
+    raise SystemExit("MLflow did not start")
 
 
 def main() -> None:
@@ -83,15 +110,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        server, url = start_tracking_server(Path(directory))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        complaints_in(Path(directory) / "stderr") as log,
+        tracking_server(Path(directory)) as url,
+    ):
         os.environ["MLFLOW_TRACKING_URI"] = url
         os.environ["GIT_PYTHON_REFRESH"] = "quiet"
         # As every kernel of the workbench has it; both sides.
         os.environ.update(names.NO_TELEMETRY)
         nbformat.write(make_notebook(), Path(directory) / "in.ipynb")
-        pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
-        try:
+        with workers(options.workers, log) as pool:
             for side in ("ours", "papermill"):
                 measure(pool, side, directory, 0.0, options.workers)
             # Until its set is warm, kernels start from the bare parent: what is measured is the state that lasts.
@@ -101,10 +130,6 @@ def main() -> None:
                 lambda: measure(pool, "papermill", directory, options.seconds, options.workers),
                 options.rounds,
             )
-        finally:
-            pool.shutdown()
-            os.killpg(server.pid, 15)
-            server.wait()
     report("model_runs", ours, peer, "runs/s", True)
 
 

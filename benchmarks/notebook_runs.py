@@ -23,7 +23,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from side_by_side import report, take_turns
+from side_by_side import complain_in, complaints_in, report, take_turns
 
 RATE = 11.6  # a million a day
 PACE = 12.0
@@ -86,6 +86,11 @@ def work(side: str, directory: str, seconds: float) -> int:
         check(target, number)
         done += 1
     return done
+
+
+def workers(count: int, log: Path) -> ProcessPoolExecutor:
+    """Processes that run notebooks, one at a time each."""
+    return ProcessPoolExecutor(count, get_context("spawn"), complain_in, (log,))
 
 
 def measure(pool: ProcessPoolExecutor, side: str, directory: str, seconds: float, workers: int) -> list[float]:
@@ -157,9 +162,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=0.0, help="instead: sustain 11.6 runs/s for so long")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        complaints_in(Path(directory) / "stderr") as log,
+        workers(options.workers, log) as pool,
+    ):
         nbformat.write(make_notebook(), Path(directory) / "in.ipynb")
-        pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
         for side in ("ours", "papermill"):
             measure(pool, side, directory, 0.0, options.workers)
         if options.minutes:
@@ -171,7 +179,6 @@ def main() -> None:
                 options.rounds,
             )
             report("notebook_runs", ours, peer, "runs/s", True, sustains=statistics.median(ours) >= RATE)
-        pool.shutdown()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 Measure = Callable[[], Sequence[float]]
+SHOWN_LINES = 60
 
 
 def take_turns(ours: Measure, peer: Measure, rounds: int) -> tuple[list[float], list[float]]:
@@ -35,10 +39,28 @@ def machine() -> str:
 def report(
     name: str, ours: Sequence[float], peer: Sequence[float], unit: str, faster_is_more: bool, **more: object
 ) -> None:
-    """Print both sides and, last, one JSON object."""
+    """Print both sides and, last, one JSON object with every sample of each and the ratio of their medians."""
     print(f"machine: {machine()}")
     print(describe("ours", ours, unit))
     print(describe("peer", peer, unit))
     a, b = statistics.median(ours), statistics.median(peer)
     ratio = a / b if faster_is_more else b / a
-    print(json.dumps({"name": name, "ratio": round(ratio, 2), "unit": unit, "ours": a, "peer": b, **more}))
+    sides = {"ours": list(ours), "peer": list(peer), "ours_median": a, "peer_median": b}
+    print(json.dumps({"name": name, "ratio": round(ratio, 2), "unit": unit, **sides, **more}))
+
+
+@contextlib.contextmanager
+def complaints_in(log: Path) -> Iterator[Path]:
+    """Where programs may complain (an ordinary kernel does, by the page); shown if the benchmark fails."""
+    log.touch()
+    try:
+        yield log
+    except BaseException:
+        print(*log.read_text(errors="replace").splitlines()[-SHOWN_LINES:], sep="\n", file=sys.stderr)
+        raise
+
+
+def complain_in(log: Path) -> None:
+    """Have this process and those that it starts write their errors there; for the workers of a pool."""
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 2)
