@@ -169,6 +169,8 @@ async def server(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         http.stop()
         await http.close_all_connections()
         await app._cleanup()
+        # Left to the garbage collector it warns or not, by the order in which that takes it and its manager.
+        app.kernel_manager.context.destroy(linger=0)
         app.clear_instance()
         KernelProvisionerFactory.clear_instance()
         for _ in range(3):  # transports close in the loop's next rounds
