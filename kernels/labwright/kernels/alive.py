@@ -51,7 +51,7 @@ class NotebookKernel:
         received = self.channel.receive()
         if received is None:
             # The runner is gone and with it everybody who could want a result.
-            os.killpg(0, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
         else:
             self.waiting.put_nowait(received[0])
 

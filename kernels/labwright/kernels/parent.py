@@ -28,7 +28,11 @@ from labwright.kernels.errors import ChannelBroken
 from labwright.kernels.firstuses import note_absent
 from labwright.kernels.preload import preload
 from labwright.kernels.rehearsal import rehearse
+from labwright.kernels.sessions import end_group_but_trackers, has_children_in
 from labwright.kernels.warm import WarmKernelApp
+
+# A resource tracker of Python's takes some 10 ms to clean up; it has longer than it could need.
+TRACKER_SECONDS = 5
 
 
 class WarmParent:
@@ -37,6 +41,8 @@ class WarmParent:
         self.app = app
         self.kernels: dict[int, str] = {}
         self.pids: dict[str, int] = {}
+        # Groups of kernels that have ended, in which something may still run, and until when.
+        self.remains: dict[int, float] = {}
 
     def serve(self) -> None:
         """Fork, signal and reap until the server closes the channel or dies."""
@@ -45,12 +51,13 @@ class WarmParent:
         poller.register(self.channel.sock, select.POLLIN)
         poller.register(wakeup, select.POLLIN)
         while True:
-            for fd, _ in poller.poll():
+            for fd, _ in poller.poll(TRACKER_SECONDS * 1000 if self.remains else None):
                 if fd == wakeup:
                     os.read(wakeup, 4096)
                     self.reap()
                 elif not self.answer():
                     return
+            self.end_remains()
 
     def answer(self) -> bool:
         received = self.channel.receive()
@@ -97,6 +104,9 @@ class WarmParent:
         pid = self.pids.get(kernel_id)
         if pid is None:
             return
+        if number == signal.SIGKILL:
+            os.kill(pid, number)  # `bury` sees to its group.
+            return
         try:
             os.killpg(pid, number)
         except (ProcessLookupError, PermissionError):
@@ -115,14 +125,24 @@ class WarmParent:
 
     def bury(self, pid: int) -> None:
         kernel_id = self.kernels.pop(pid, None)
-        if kernel_id is not None:
-            # What the notebook started and left in its process group must not outlive it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
         _, status, usage = os.wait4(pid, 0)
-        if kernel_id is not None:
-            del self.pids[kernel_id]
-            self.channel.send({"event": "exited", "id": kernel_id, "status": status, **used(usage)})
+        if kernel_id is None:
+            return
+        del self.pids[kernel_id]
+        if has_children_in(pid):
+            # What the notebook started and left in its process group must not outlive it, but for what cleans up.
+            # The group's number is nobody else's: we have a child in it.
+            end_group_but_trackers(pid)
+            self.remains[pid] = time.monotonic() + TRACKER_SECONDS
+        self.channel.send({"event": "exited", "id": kernel_id, "status": status, **used(usage)})
+
+    def end_remains(self) -> None:
+        for group, deadline in list(self.remains.items()):
+            if not has_children_in(group):
+                del self.remains[group]
+            elif time.monotonic() >= deadline:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
 
 
 def used(usage: resource.struct_rusage) -> Message:

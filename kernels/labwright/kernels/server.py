@@ -20,7 +20,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,11 +220,8 @@ class ForkServer:
         for order in orders:
             parent.kernels.discard(order.key)
             del self.kernels[order.key]
+        self.end_left_of(parent.kernels)
         for key in list(parent.kernels):
-            pid = self.kernels[key].pid
-            if pid is not None:
-                end_adopted(pid)
-                end_sessions({pid})
             self.kernel_exited({"event": "exited", "id": key, "status": int(signal.SIGKILL), "lost": reason})
         self.end_strays()
         for order in orders:
@@ -232,11 +229,16 @@ class ForkServer:
 
     def end_kernels(self) -> None:
         """After the last parent: its kernels have died with it, but not what they started."""
-        sessions = {kernel.pid for kernel in self.kernels.values() if kernel.pid is not None}
+        self.end_left_of(self.kernels)
+        self.end_strays()
+
+    def end_left_of(self, keys: Iterable[str]) -> None:
+        """End what kernels have started that died with their parent."""
+        sessions = {pid for key in keys if (pid := self.kernels[key].pid) is not None}
         for pid in sessions:
             end_adopted(pid)
-        end_sessions(sessions)
-        self.end_strays()
+        if sessions:
+            end_sessions(sessions)
 
     def end_strays(self) -> None:
         """Whatever became ours without being a parent was left by a parent that has ended."""

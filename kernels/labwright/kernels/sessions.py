@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 DYING_SECONDS = 1.0
+RESOURCE_TRACKER = b"resource_tracker import main"
 
 
 class SessionBook:
@@ -52,16 +53,31 @@ class SessionBook:
 
 
 def end_sessions(sessions: set[int]) -> None:
-    """Kill every process of this user whose session is in `sessions` and has lost its leader."""
+    """End every process of this user whose session is in `sessions` and has lost its leader.
+
+    Resource trackers have a second to clean up, which they do as soon as they are alone.
+    """
+    deadline = time.monotonic() + DYING_SECONDS
+    while members := members_of(sessions):
+        late = time.monotonic() >= deadline
+        for pid in members:
+            if late or not is_resource_tracker(pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        if late:
+            return
+        time.sleep(0.01)
+
+
+def members_of(sessions: set[int]) -> list[int]:
+    """Living processes of sessions that have lost their leader. Reads all of /proc."""
+    found: list[int] = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        pid = int(entry.name)
         with contextlib.suppress(OSError):
-            session = os.getsid(pid)
             # A living leader means that the number has been given to somebody else since.
-            if session in sessions and not is_alive(session):
-                os.kill(pid, signal.SIGKILL)
+            if entry.name.isdigit() and (session := os.getsid(int(entry.name))) in sessions and not is_alive(session):
+                found.append(int(entry.name))
+    return [pid for pid in found if is_alive(pid)]
 
 
 def is_alive(pid: int) -> bool:
@@ -94,6 +110,32 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def is_resource_tracker(pid: int) -> bool:
+    """Whether it is one of Python's (or loky's) own, which remove the shared memory, semaphores and folders of those
+    they work for once these have all ended, and then end."""
+    try:
+        return RESOURCE_TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def has_children_in(group: int) -> bool:
+    """Whether this process has a child, dead or alive, in the process group. One system call."""
+    try:
+        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def end_group_but_trackers(group: int) -> None:
+    """Kill the processes of a group, but leave resource trackers to their work. Reads all of /proc."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            if entry.name.isdigit() and int(parse_stat(entry)[2]) == group and not is_resource_tracker(int(entry.name)):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def end_adopted(pid: int) -> None:

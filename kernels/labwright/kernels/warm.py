@@ -32,7 +32,7 @@ from IPython.core.application import BaseIPythonApplication
 from jupyter_client.session import Session
 
 from labwright.kernels.channel import Channel
-from labwright.kernels.sessions import is_alive
+from labwright.kernels.sessions import is_alive, is_resource_tracker
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
 
 # An argument vector as an ordinary kernel has it: libraries look for its traces in `get_ipython().config`.
@@ -144,8 +144,10 @@ class WarmKernel(IPythonKernel):
             super()._abort_queues(subshell_id)
 
     def _process_children(self) -> list[Any]:
-        """At shutdown ipykernel waits for these to end: one that has ended and that nobody reaps must not count."""
-        return [child for child in super()._process_children() if is_alive(child.pid)]
+        """What ipykernel ends at shutdown, and waits for: not what has ended and nobody reaps, nor what cleans up after
+        this process."""
+        children = super()._process_children()
+        return [child for child in children if is_alive(child.pid) and not is_resource_tracker(child.pid)]
 
     def connect(self, traits: dict[str, Any]) -> None:
         for name, value in traits.items():
