@@ -64,6 +64,17 @@ def test_the_published_schema_is_the_one_of_the_models_and_accepts_the_shipped_f
         ),
         (SMALL + "connections:\n- {name: a, driver: d, secret: hunter2}\n", 4, 24, "secret", "file:/path"),
         (SMALL + "connections:\n- {name: a, driver: d, secret: 'env:PASSWORD'}\n", 4, 24, "secret", "file:/path"),
+        (SMALL.replace("0.05", ".inf"), 2, 63, "finite", "price_per_hour"),
+        (SMALL.replace("cpu: 1", "cpu: .nan"), 2, 30, "cpu", "cpu"),
+        (SMALL.replace("2G", "0"), 2, 38, "memory", "memory"),
+        (SMALL.replace("2G", "9" * 30 + "G"), 2, 38, "is not an amount of memory", ""),
+        (SMALL.replace("2G", "\u0662G"), 2, 38, "is not an amount of memory", ""),
+        (SMALL.replace("cpu: 1", "cpu: " + "9" * 5000), 2, 35, "a number of more than 400 digits", "Shorten"),
+        (SMALL + "idle: {server: 0s}\n", 3, 8, "is not a duration", ""),
+        (SMALL + f"idle: {{server: {'9' * 30}d}}\n", 3, 8, "is not a duration", ""),
+        ("profiles: " + "[" * 3000 + "]" * 3000, 1, 1, "too deep", "brackets"),
+        ("\n".join(" " * depth + "a:" for depth in range(1200)), 1, 1, "too deep", "indentation"),
+        (SMALL + "# " + "x" * (1 << 20), 1, 1, "larger than 1 MB", "right one"),
     ],
 )
 def test_an_error_names_line_column_what_and_the_fix(text: str, line: int, column: int, what: str, fix: str) -> None:
@@ -79,6 +90,13 @@ def test_a_secret_that_stands_in_the_file_is_not_repeated_in_the_error() -> None
     with pytest.raises(BadWorkbench) as caught:
         parse(text)
     assert "hunter2" not in str(caught.value) + caught.value.remedy
+
+
+def test_a_key_that_is_there_twice_is_said_without_its_values() -> None:
+    text = SMALL + "connections:\n- {name: a, driver: d, secret: hunter2, secret: hunter3}\n"
+    with pytest.raises(BadWorkbench, match='duplicate key "secret"') as caught:
+        parse(text)
+    assert "hunter" not in str(caught.value) + caught.value.remedy
 
 
 def test_all_problems_are_said_at_once_in_the_order_of_the_file() -> None:

@@ -19,6 +19,9 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLUG = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 _SECRET = r"^file:/.+$"  # noqa: S105 - a pattern
+# So much of one file is no admin's; a parser would take minutes and gigabytes for it.
+_MOST_BYTES = 1 << 20
+_MOST_DIGITS = 400
 
 
 class BadWorkbench(InvalidRequest):
@@ -33,7 +36,7 @@ class BadWorkbench(InvalidRequest):
 
 def parse_bytes(value: object) -> int:
     """2G, 512M or a number of bytes; units are powers of 1024, as KubeSpawner has them."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", str(value).strip())
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)i?B?", str(value).strip(), re.ASCII)
     if match is None or isinstance(value, bool):
         raise ValueError(f"'{value}' is not an amount of memory; write it like 512M, 2G or 1.5G")
     return int(float(match[1]) * _UNITS[match[2]])
@@ -41,10 +44,10 @@ def parse_bytes(value: object) -> int:
 
 def parse_seconds(value: object) -> int:
     """30s, 20m, 1h, 2d."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", str(value).strip())
-    if match is None:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd])", str(value).strip(), re.ASCII)
+    if match is None or not (seconds := int(float(match[1]) * _SECONDS[match[2]])):
         raise ValueError(f"'{value}' is not a duration; write it like 90s, 20m or 1h")
-    return int(float(match[1]) * _SECONDS[match[2]])
+    return seconds
 
 
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[KMGT]?i?B?$"}]}
@@ -55,7 +58,7 @@ Slug = Annotated[str, Field(pattern=_SLUG)]
 
 
 class Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class TolerationEntry(Entry):
@@ -74,7 +77,7 @@ class ProfileEntry(Entry):
     name: str = Field(min_length=1, max_length=60, description="The title of its card.")
     description: str = Field(default="", description="A line under the title.")
     cpu: float = Field(gt=0, le=1024, description="Cores; 0.5 is half of one.")
-    memory: Size = Field(description="Like 512M, 2G.")
+    memory: Size = Field(gt=0, description="Like 512M, 2G.")
     gpu: dict[str, Annotated[int, Field(ge=1)]] = Field(default={}, description="Resource name to count.")
     image: str = Field(min_length=1, description="Short name from `images`, or a full reference.")
     price_per_hour: float = Field(ge=0, description="In `currency`; what usage and budgets count.")
@@ -162,7 +165,8 @@ def json_schema() -> dict[str, Any]:
 def load(path: Path) -> profiles.Workbench:
     """The workbench that the file describes, or `BadWorkbench` with every problem in it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MOST_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise BadWorkbench(path, [_problem(1, 1, f"it cannot be read: {reason}", "Create or repair it.")]) from None
@@ -183,16 +187,27 @@ def parse(text: str, path: Path = Path("workbench.yaml")) -> profiles.Workbench:
 
 
 def _read_yaml(text: str, path: Path) -> Any:
+    if len(text) > _MOST_BYTES:
+        what, fix = f"the file is larger than {_MOST_BYTES >> 20} MB", "Is it the right one?"
+        raise BadWorkbench(path, [_problem(1, 1, what, fix)])
+    if number := re.search(rf"\d{{{_MOST_DIGITS + 1},}}", text):
+        before = text[: number.start()]
+        where = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise BadWorkbench(path, [_problem(*where, f"a number of more than {_MOST_DIGITS} digits", "Shorten it.")])
     try:
         tree = YAML(typ="rt").load(StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = f"this is not YAML: {error.problem or error.context}"
+        # ruamel's words about a key that is there twice go on with both values: one may be a password.
+        what = f"this is not YAML: {(error.problem or error.context or '').partition(' with value ')[0]}"
         fix = "Check the indentation, quotes and brackets here and on the line before."
         raise BadWorkbench(path, [_problem(line, column, what, fix)]) from None
     except YAMLError as error:
         raise BadWorkbench(path, [_problem(1, 1, f"this is not YAML: {type(error).__name__}", "Repair it.")]) from None
+    except RecursionError:
+        what, fix = "lists or mappings lie too deep in each other", "Close the brackets, and correct the indentation."
+        raise BadWorkbench(path, [_problem(1, 1, what, fix)]) from None
     if not isinstance(tree, dict):
         raise BadWorkbench(path, [_problem(1, 1, "the file is no mapping", "Start it with 'profiles:'.")])
     return tree
