@@ -17,6 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from labwright.api.errors import LabwrightError
+
 naming = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -62,7 +64,13 @@ class Database:
 
     def migrate(self, migrations: Path) -> None:
         """Bring the schema up to date (every Alembic head in `migrations`)."""
-        if self._revisions() == heads(migrations):
+        there = self._revisions()
+        if unknown := there - set(_revisions_in(migrations)):
+            raise LabwrightError(
+                f"The database was written by another version of Labwright ({', '.join(sorted(unknown))}). "
+                "Start that version, or put back a copy from before."
+            )
+        if there == heads(migrations):
             return  # a warm start: Alembic's import alone takes longer than all the rest of this
         from alembic import command
         from alembic.config import Config
@@ -85,12 +93,18 @@ class Database:
 
 def heads(migrations: Path) -> set[str]:
     """The revisions that no other one builds on, read from the files without running them."""
-    found, below = set(), set()
+    below = _revisions_in(migrations)
+    return set(below) - set().union(*below.values())
+
+
+def _revisions_in(migrations: Path) -> dict[str, set[str]]:
+    """Every revision that the files hold, with those that it builds on."""
+    found = {}
     for file in (migrations / "versions").glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        found.update(re.findall(r'^revision = "([^"]+)"', text, re.MULTILINE))
-        below.update(re.findall(r'^down_revision = "([^"]+)"', text, re.MULTILINE))
-    return found - below
+        for revision in re.findall(r'^revision = "([^"]+)"', text, re.MULTILINE):
+            found[revision] = set(re.findall(r'^down_revision = "([^"]+)"', text, re.MULTILINE))
+    return found
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +11,7 @@ import httpx
 
 from labwright.api.errors import LabwrightError
 from labwright.hub import disk, supervision
+from labwright.hub.damage import damages
 from labwright.hub.installation import misplaced
 from labwright.hub.programs import exists, programs
 from labwright.hub.settings import SERVICES, Settings
@@ -35,6 +35,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     yield from check_isolation(settings)
     yield from check_tools(settings)
     yield from check_disk(settings)
+    yield from check_state(settings)
     if supervision.supervisor_pid(settings) is None:
         left = supervision.strays(settings)
         text = f"it is down, but {len(left)} of its services run" if left else "it is down"
@@ -117,12 +118,16 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "good", text)
 
 
+def check_state(settings: Settings) -> Iterator[Finding]:
+    try:
+        for damage in damages(settings):
+            yield Finding("state", "bad", str(damage), damage.remedy)
+    except PermissionError:
+        return  # of services' own files; who started the workbench may read them
+
+
 def check_permissions(settings: Settings) -> Iterator[Finding]:
     wrong = list(misplaced(settings))
-    for service in SERVICES:
-        path = settings.service_token_file(service)
-        if path.exists() and stat.S_IMODE(path.stat().st_mode) != 0o600:
-            wrong.append(f"{path} can be read by others")
     for text in wrong:
         yield Finding("permissions", "bad", text, "labwright down, then labwright up: it sets them right")
     if not wrong:

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from labwright.api.errors import Conflict, InvalidRequest, NotFound
+from labwright.api.errors import Conflict, InvalidRequest, LabwrightError, NotFound
+from labwright.hub.private_file import write_private
 
 ADMINS = "admins"  # the group of the first administrator
 FIRST_ADMIN = "admin"
@@ -26,6 +27,19 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,62}")
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # No look-alikes: it is typed by hand once.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class DamagedPeople(LabwrightError):
+    """The file of people cannot be read."""
+
+    code = "damaged-people"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The file of people {path} is damaged.",
+            remedy=f"Put back a copy. Without one remove it: 'labwright up' makes a new '{FIRST_ADMIN}' and says the "
+            "password; the others have to be added again.",
+        )
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,11 @@ class People:
     def all(self) -> dict[str, Person]:
         if not self._path.exists():
             return {}
-        stored = json.loads(self._path.read_text())
-        return {item["name"]: Person(**{**item, "groups": tuple(item["groups"])}) for item in stored}
+        try:
+            stored = json.loads(self._path.read_text())
+            return {item["name"]: Person(**{**item, "groups": tuple(item["groups"])}) for item in stored}
+        except (ValueError, TypeError, KeyError):
+            raise DamagedPeople(self._path) from None
 
     def check(self, name: str, password: str) -> Person | None:
         """The person, when the password is right. An unknown name takes as long as a wrong password."""
@@ -96,16 +113,13 @@ class People:
     def _changing(self) -> Iterator[dict[str, Person]]:
         owner = self._path.parent.stat()
         with (self._path.parent / ".people.lock").open("w") as lock:
+            os.fchmod(lock.fileno(), 0o600)
+            if os.geteuid() == 0:
+                os.fchown(lock.fileno(), owner.st_uid, owner.st_gid)
             fcntl.flock(lock, fcntl.LOCK_EX)
             people = self.all()
             yield people
-            partial = self._path.with_suffix(".new")
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w") as file:
-                json.dump([asdict(person) for person in people.values()], file, indent=1)
-            if os.geteuid() == 0:
-                os.chown(partial, owner.st_uid, owner.st_gid)
-            partial.replace(self._path)
+            write_private(self._path, json.dumps([asdict(person) for person in people.values()], indent=1))
 
 
 def _with_password(name: str, groups: tuple[str, ...]) -> tuple[Person, str]:

@@ -31,6 +31,8 @@ from labwright.spawner.local import LocalLauncher
 NEEDED_BYTES = 500 << 20
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 0.5
+# What stands below the reason of a failed start, and is none.
+EPILOGUES = ("Application startup failed. Exiting.", "(Background on this error at:")
 BROKEN_AFTER = 3  # starts in a row of one service while `up` waits
 
 
@@ -240,6 +242,7 @@ def broken(settings: Settings, name: str) -> CannotStart:
     log = settings.logs / f"{name}.log"
     with contextlib.suppress(OSError):
         lines = [line for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+        lines = [line for line in lines if not any(words in line for words in EPILOGUES)]
         if lines:
             return CannotStart(
                 f"The service '{name}' ends whenever it is started. It last said: {lines[-1].strip()[:300]}",

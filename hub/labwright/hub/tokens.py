@@ -6,7 +6,6 @@ that jobs go on while the hub is down. Claims: sub (user), kind, scopes, groups,
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,8 @@ from typing import Any, Literal
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from labwright.hub.private_file import write_private
 
 ISSUER = AUDIENCE = "labwright"
 MAX_SECONDS = 15 * 60
@@ -46,9 +47,7 @@ def create_signing_key(private_file: Path, public_file: Path) -> None:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        handle = os.open(private_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
+        write_private(private_file, pem.decode())
     public = load_private_key(private_file).public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     public_file.write_bytes(pem)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from labwright.api import names
-from labwright.hub.installation import write_private
+from labwright.hub.private_file import write_private
 from labwright.hub.settings import Settings, from_environment
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from labwright.api.errors import LabwrightError
+from labwright.hub.private_file import write_private
 
 
 class Vault:
@@ -15,9 +15,7 @@ class Vault:
 
     def __init__(self, key_file: Path) -> None:
         if not key_file.exists():
-            handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(Fernet.generate_key())
+            write_private(key_file, Fernet.generate_key().decode())
         self._cipher = Fernet(key_file.read_bytes())
 
     def lock(self, secret: str) -> bytes:
