@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from labwright.api import names
@@ -74,6 +75,7 @@ async def test_a_cluster_computes_is_its_owners_alone_survives_restarts_and_stop
 
     await nobody_else_reaches_it(world, made["id"], address["cluster_name"])
     await nothing_secret_shows(world)
+    await no_port_tells_a_stranger_anything(world)
     await its_dashboard_is_proxied(world, made["id"])
 
     # A restart of core and gateway: the same processes go on.
@@ -128,6 +130,26 @@ async def nobody_else_reaches_it(world: World, id: str, name: str) -> None:
     headers = {"Authorization": "Bearer alice-token"}
     assert (await world.http.get(gateway, headers=headers)).status_code == 401
     world.resolver.revoked.clear()
+
+
+async def no_port_tells_a_stranger_anything(world: World) -> None:
+    """Neither the scheduler's nor a worker's: Dask's own would tell memory, tasks and versions to whoever asks."""
+    processes = [psutil.Process(pid) for pid in world.launcher.alive()]
+    processes += [child for process in processes for child in process.children(recursive=True)]
+    ports = {
+        connection.laddr.port
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert len(ports) >= 4  # of scheduler, dashboard, worker and nanny
+    for port in ports:
+        for path in ("/metrics", "/health", "/status", "/info/main/workers.html", "/json/counts.json"):
+            try:
+                status = (await world.http.get(f"http://127.0.0.1:{port}{path}")).status_code
+            except httpx.TransportError:
+                continue  # it speaks TLS
+            assert status in (401, 403, 404), (port, path)
 
 
 async def nothing_secret_shows(world: World) -> None:

@@ -125,6 +125,8 @@ class LaunchedBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has 
             **tls,
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(folder / "dask.crt"),
             "DASK_TEMPORARY_DIRECTORY": str(folder / "tmp"),
+            # A worker's own pages (/metrics among them) ask nobody for a token, and all people share the machine.
+            "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]",
             "DASK_GATEWAY_API_TOKEN": str(folder / "api.token"),  # a path: dask-gateway reads the file
             "LABWRIGHT_CLUSTER_FOLDER": str(folder),
             "LABWRIGHT_CLUSTER_FILES": json.dumps(secrets),
