@@ -49,6 +49,27 @@ def test_what_a_new_file_would_change_is_said_entry_by_entry(tmp_path: Path) -> 
     assert run_labwright(settings, "config", "diff", str(settings.workbench_file)).stdout == "Nothing changes.\n"
 
 
+def test_what_somebody_may_do_is_explained_by_the_groups_they_are_in(settings: Settings) -> None:
+    workbench = settings.workbench_file.read_text()
+    settings.home.mkdir()
+    file = settings.home / "workbench.yaml"
+    file.write_text(workbench.replace("- {group: everyone, connection: lake}", "- {group: research, connection: lake}"))
+    arguments = ("config", "explain", "--file", str(file), "--user")
+    unknown = run_labwright(settings, *arguments, "bob")
+    assert "no workbench was started here" in unknown.stderr
+    assert "lake" not in unknown.stdout
+    settings.hub_folder.mkdir()
+    People(settings.hub_folder / "people.json").add("bob", ("research",))
+    own = run_labwright(settings, *arguments, "bob").stdout
+    assert own.startswith("bob, in everyone, research:")
+    assert "grant by research: lake" in own
+    assert "lake" not in run_labwright(settings, *arguments, "bob", "--group", "everyone").stdout
+    refused = run_labwright(settings, *arguments, "bo", check=False)
+    assert refused.returncode == 1
+    assert "There is no person 'bo'." in refused.stderr
+    assert "--group" in refused.stderr
+
+
 def test_a_port_in_use_is_said_with_its_holder_and_the_remedy(settings: Settings) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", settings.core_port))

@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from labwright.api.errors import Forbidden, LabwrightError
+from labwright.hub.commands.place import settings_for
+from labwright.hub.people import People
 from labwright.hub.settings import from_environment
 from labwright.hub.spawn_page import describe_size, format_bytes, format_price
 from labwright.spawner import workbench
@@ -41,11 +44,12 @@ def schema() -> None:
 
 @command.command()
 @click.option("--user", required=True, help="Whose view to explain.")
-@click.option("--group", "groups", multiple=True, help="A group the person is in; may be given several times.")
+@click.option("--group", "groups", multiple=True, help="As if in this group; several times. Else the person's own.")
 @FILE
 def explain(user: str, groups: tuple[str, ...], path: Path | None) -> None:
     """Say which profiles, limits and grants somebody has, and by which entry."""
     path = path or from_environment().workbench_file
+    groups = tuple(group for group in groups or groups_of(user) if group != "everyone")
     found = workbench.load(path)
     click.echo(f"{user}, in {', '.join(('everyone', *groups))}:")
     for profile in profiles_for(groups, found.profiles):
@@ -57,6 +61,27 @@ def explain(user: str, groups: tuple[str, ...], path: Path | None) -> None:
         if grant.group in ("everyone", *groups):
             what = f"schemas {', '.join(grant.schemas)}, tables {', '.join(grant.tables)}"
             click.echo(f"  grant by {grant.group}: {grant.connection} ({what})")
+
+
+def groups_of(user: str) -> tuple[str, ...]:
+    """The groups of a person of the workbench on this machine; none where there is no workbench, as in a CI."""
+    file = settings_for(None, None).hub_folder / "people.json"
+    try:
+        if not file.exists():
+            click.echo(
+                "note: no workbench was started here, so nobody's groups are known; say them with --group", err=True
+            )
+            return ()
+        people = People(file).all()
+    except PermissionError:
+        raise Forbidden(
+            "Only who started the workbench may read its people.", remedy="Use sudo, or say the groups with --group."
+        ) from None
+    if user not in people:
+        raise LabwrightError(
+            f"There is no person '{user}'.", remedy="Say the groups with --group (--group everyone for none)."
+        )
+    return people[user].groups
 
 
 @command.command()
