@@ -54,6 +54,30 @@ def test_parameters_are_bound_and_never_pasted(service, connection: str, table: 
     assert rows(answer) == [{"n": 0, "same": evil}]
 
 
+@pytest.mark.parametrize("connection", ["warehouse", "lake"])
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (10**30, "more than 64 bits"),
+        ([1, -(1 << 63) - 1], "more than 64 bits"),
+        ("\ud800", "half a character"),
+        ({"type": "date", "value": "soon"}, "is no date"),
+        ({"type": "decimal", "value": "much"}, "is no decimal"),
+        ({"type": "bytes", "value": "?"}, "is no bytes"),
+        ({"type": "colour", "value": "red"}, "unknown type"),
+    ],
+)
+def test_a_value_that_cannot_be_bound_is_refused_by_name(service, connection: str, value: object, what: str) -> None:
+    answer = service.client("alice").post(
+        f"/connections/{connection}/query",
+        content=json.dumps({"sql": "SELECT count(*) FROM airlines WHERE carrier = :odd", "parameters": {"odd": value}}),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"].startswith("The parameter :odd ")
+    assert what in answer.json()["detail"]
+
+
 def test_dates_and_lists_bind(service) -> None:
     answer = ask(
         service.client("alice"),

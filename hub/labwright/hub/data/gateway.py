@@ -23,6 +23,7 @@ from labwright.api.errors import AccessDenied, BadQuery, InternalError, Labwrigh
 from labwright.hub.callers import Caller
 from labwright.hub.data import access, drivers
 from labwright.hub.data.store import Definition, Store
+from labwright.hub.data.values import BadValue, decode_parameter
 from labwright.hub.data.workers import Exchange, WorkerFailure, Workers, unreachable
 
 if TYPE_CHECKING:
@@ -164,6 +165,10 @@ def bind(verdict: Verdict, given: Mapping[str, Any]) -> list[Any]:
         items = value if isinstance(value, list) else [value]
         if not tagged and any(isinstance(item, (dict, list)) for item in items):
             raise BadQuery(f"The parameter :{name} is not a single value or a list.", parameter=name)
+        try:
+            decode_parameter(value)  # the worker's work: what it could not bind is refused before it is asked
+        except BadValue as error:
+            raise BadQuery(f"The parameter :{name} {error}.", parameter=name) from None
         values.append(value[int(at.removesuffix("]"))] if at else value)
     return values
 

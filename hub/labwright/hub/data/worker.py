@@ -13,7 +13,6 @@ The other end closing means nobody waits any more: the statement is cancelled in
 from __future__ import annotations
 
 import base64
-import decimal
 import json
 import logging
 import os
@@ -26,8 +25,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import date, datetime
-from datetime import time as clock_time
 from typing import Any
 from urllib.parse import quote
 
@@ -36,6 +33,7 @@ import pyarrow as pa
 from labwright.hub.data import drivers
 from labwright.hub.data.drivers import Running, Source, SourceError, SourceUnreachable
 from labwright.hub.data.frames import FRAME
+from labwright.hub.data.values import decode_parameter
 
 log = logging.getLogger("labwright.data.worker")
 PARALLEL = 8  # statements at a time
@@ -242,24 +240,6 @@ class Frames:
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-def decode_parameter(value: Any) -> Any:
-    """JSON has no dates: {"type": "date", "value": "2013-01-01"} stands for one."""
-    if isinstance(value, Mapping):
-        text = str(value["value"])
-        match value.get("type"):
-            case "date":
-                return date.fromisoformat(text)
-            case "timestamp":
-                return datetime.fromisoformat(text)
-            case "time":
-                return clock_time.fromisoformat(text)
-            case "decimal":
-                return decimal.Decimal(text)
-            case "bytes":
-                return base64.b64decode(text)
-    return value
 
 
 def _forms(secret: str | None) -> Sequence[str]:
