@@ -32,3 +32,14 @@ def test_every_link_between_pages_leads_to_a_file(page: Path) -> None:
     targets = [target for target, _anchor in LINK.findall(text) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing, f"{page.name} links to {missing}"
+
+
+def test_every_test_that_the_list_of_checks_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", (CHECKOUT / "docs" / "checks.md").read_text())
+    assert len(named) > 80
+    missing = [
+        (file, test)
+        for file, test in named
+        if not (CHECKOUT / file).is_file() or (test and f"def {test}(" not in (CHECKOUT / file).read_text())
+    ]
+    assert missing == []
