@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import websocket
 
-from tests.kube.kubectl import wait_for
+from tests.kube.kubectl import Kubectl, wait_for
 
 JSON = dict[str, Any]
 
@@ -137,6 +137,13 @@ class Person:
     def _xsrf(self, path: str) -> str:
         found = [c.value for c in self.http.cookies.jar if c.name == "_xsrf" and c.path == path]
         return str(found[0]) if found else ""
+
+
+def pod_of(kubectl: Kubectl, person: Person) -> str:
+    pods = kubectl.list("pods", f"component=singleuser-server,hub.jupyter.org/username={person.name}")
+    assert pods, f"{person.name} has no pod"
+    name: str = pods[0]["metadata"]["name"]
+    return name
 
 
 def execute_request(ask: str, code: str) -> JSON:

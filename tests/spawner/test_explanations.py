@@ -9,14 +9,8 @@ from typing import Any
 
 import pytest
 
-from labwright.spawner.explanations import (
-    Explanation,
-    amount,
-    explain_end,
-    explain_refusal,
-    explain_start,
-    quantity,
-)
+from labwright.spawner.capacity import amount, quantity
+from labwright.spawner.explanations import Explanation, explain_end, explain_refusal, explain_start
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "kubernetes-1.34.json").read_text())
 NODES = RECORDED["nodes"]
@@ -78,6 +72,36 @@ def test_a_gpu_that_is_taken_is_waited_for() -> None:
     found = start("no-gpu", with_gpus(1))
     assert not found.final
     assert found.sentence == "Waiting for a GPU: what the cluster has is in use right now."
+
+
+def test_a_home_that_was_waited_for_first_does_not_hide_the_gpu_that_is_waited_for_now() -> None:
+    """The condition is of the first try: its second writing was lost, as a busy cluster loses it."""
+    pod = copy.deepcopy(RECORDED["no-gpu"]["pod"])
+    condition = next(c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
+    first = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    told = [{"reason": "FailedScheduling", "message": said} for said in (first, condition["message"])]
+    condition["message"] = first
+    found = explain_start(pod, told, with_gpus(1))
+    assert found is not None
+    assert found.sentence == "Waiting for a GPU: what the cluster has is in use right now."
+    assert explain_start(pod, told[:1], with_gpus(1)) == Explanation(
+        "volume", "Your home's volume is not there yet.", "It is being made; please wait."
+    )
+
+
+def test_a_full_place_of_ones_home_is_waited_for_and_not_its_volume() -> None:
+    pod = copy.deepcopy(RECORDED["no-gpu"]["pod"])
+    condition = next(c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
+    condition["message"] = (
+        "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) had volume node affinity conflict."
+    )
+    found = explain_start(pod, [], with_gpus(1))
+    assert found is not None
+    assert found.sentence == "Waiting for a GPU: what the cluster has is in use right now."
+    condition["message"] = "0/1 nodes are available: 1 node(s) had volume node affinity conflict."
+    found = explain_start(pod, [], with_gpus(1))
+    assert found is not None
+    assert found.sentence == "Waiting for a node that your home's volume can be on: those are in use right now."
 
 
 def test_without_the_right_to_list_nodes_a_size_that_no_node_has_is_waited_for() -> None:

@@ -11,17 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labwright.spawner.capacity import DEVICE_WORDS, amount, quantity, why_no_node_can
+
 Object = Mapping[str, Any]
 KILLED = 137  # 128 + SIGKILL: what a container ends with when the kernel takes its memory back
-GIB = 2**30
 # What kubelet gives as a reason for an image that it will not have in a minute either.
 HOPELESS_PULLS = ("not found", "denied", "unauthorized", "does not exist", "manifest unknown",
                   "no such host", "connection refused",
                   "not present with pull policy of never", "invalid reference", "authorization failed")  # fmt: skip
 PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
 VOLUME_REASONS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "ProvisioningFailed", "FailedBinding"}
-SUFFIXES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3}
-DEVICE_WORDS = {"nvidia.com/gpu": "GPU", "amd.com/gpu": "GPU"}
 RESOURCE_WORDS = {"cpu": "processors", "memory": "memory", "ephemeral-storage": "disk"}
 
 
@@ -202,7 +201,8 @@ def _unplaced(pod: Object, events: Sequence[Object], nodes: Sequence[Object] | N
             return Explanation(
                 "no-node-fits", never, "Choose a smaller profile, or ask your admin for such a node.", True
             )
-    if "PersistentVolumeClaim" in message or "volume" in message.lower():
+    message = _latest(message, events)
+    if _is_of_claim(message):
         return _volume(events) or Explanation(
             "volume", "Your home's volume is not there yet.", "It is being made; please wait."
         )
@@ -211,7 +211,28 @@ def _unplaced(pod: Object, events: Sequence[Object], nodes: Sequence[Object] | N
         return Explanation(
             "waiting", f"Waiting for {lacking}: what the cluster has is in use right now.", _waiting_remedy(grows)
         )
+    if "volume node affinity conflict" in message:
+        sentence = "Waiting for a node that your home's volume can be on: those are in use right now."
+        return Explanation("waiting", sentence, _waiting_remedy(grows))
     return Explanation("waiting", f"No node takes your server yet: {_first_line(message)}", _waiting_remedy(grows))
+
+
+def _latest(message: str, events: Sequence[Object]) -> str:
+    """What the scheduler said last.
+
+    It writes the pod's condition (`message`) and an event apart, and does not try again what failed: a claim that was
+    waited for once can stand in the condition to the pod's end. What is not of the claim is later, for a claim that
+    is bound stays so.
+    """
+    if not _is_of_claim(message):
+        return message
+    tries = [str(event.get("message") or "") for event in events if event.get("reason") == "FailedScheduling"]
+    return next((said for said in reversed(tries) if said and not _is_of_claim(said)), message)
+
+
+def _is_of_claim(message: str) -> bool:
+    lowered = message.lower()
+    return "persistentvolumeclaim" in lowered or "persistent volumes to bind" in lowered
 
 
 def _waiting_remedy(full: bool) -> str:
@@ -225,62 +246,6 @@ def _lacking(message: str) -> str:
     names = list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]*\w)", message)))
     words = [f"a {DEVICE_WORDS[n]}" if n in DEVICE_WORDS else RESOURCE_WORDS.get(n, n) for n in names]
     return " and ".join(words)
-
-
-def why_no_node_can(pod: Object, nodes: Sequence[Object]) -> str | None:
-    """The sentence for a pod that would not fit on any of these nodes even if they were empty."""
-    if not nodes:
-        return "The cluster has no node at all."
-    wanted = _requests(pod)
-    selector = pod.get("spec", {}).get("nodeSelector") or {}
-    matching = [node for node in nodes if _has_labels(node, selector)]
-    if not matching:
-        labels = ", ".join(f"{key}={value}" for key, value in selector.items())
-        return f"No node has what this profile asks for ({labels})."
-    for name, amount_wanted in wanted.items():
-        largest = max(_allocatable(node, name) for node in matching)
-        if amount_wanted > largest:
-            asked, most = amount(name, amount_wanted), amount(name, largest)
-            return f"No node is large enough: this profile asks for {asked}, and the largest node has {most}."
-    if not any(all(_allocatable(node, n) >= w for n, w in wanted.items()) for node in matching):
-        return "No node has all that this profile asks for together."
-    return None
-
-
-def quantity(text: str | int | float) -> float:
-    """A Kubernetes quantity as a number: '1500m' is 1.5, '2Gi' is 2**31."""
-    written = str(text)
-    for suffix, factor in SUFFIXES.items():
-        if written.endswith(suffix):
-            return float(written.removesuffix(suffix)) * factor
-    return float(written)
-
-
-def amount(resource: str, value: float) -> str:
-    """A quantity with its unit, as people say it."""
-    if resource in ("memory", "ephemeral-storage", "storage"):
-        return f"{value / GIB:.1f} GiB" if value >= GIB / 10 else f"{value / 2**20:.0f} MiB"
-    if resource == "cpu":
-        return f"{value:g} processor{'' if value == 1 else 's'}"
-    word = DEVICE_WORDS.get(resource, resource)
-    return f"{value:g} {word}{'s' if value != 1 and word == 'GPU' else ''}"
-
-
-def _requests(pod: Object) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for container in pod.get("spec", {}).get("containers") or ():
-        for name, value in ((container.get("resources") or {}).get("requests") or {}).items():
-            total[name] = total.get(name, 0.0) + quantity(value)
-    return total
-
-
-def _allocatable(node: Object, resource: str) -> float:
-    return quantity((node.get("status", {}).get("allocatable") or {}).get(resource, 0))
-
-
-def _has_labels(node: Object, selector: Mapping[str, str]) -> bool:
-    labels = node.get("metadata", {}).get("labels") or {}
-    return all(labels.get(key) == value for key, value in selector.items())
 
 
 def _late_volume(pod: Object, events: Sequence[Object]) -> Explanation | None:

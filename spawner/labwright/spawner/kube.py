@@ -15,15 +15,13 @@ import html
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 from kubernetes_asyncio.client.rest import ApiException
 from kubespawner import KubeSpawner
-from kubespawner.spawner import EventReflector
 from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Bool, default
@@ -31,6 +29,7 @@ from traitlets import Bool, default
 from labwright.api.errors import InternalError, LabwrightError
 from labwright.spawner import explanations, manifests
 from labwright.spawner.explanations import Explanation
+from labwright.spawner.kube_events import IndexedEvents
 from labwright.spawner.profiles import Choice, Workbench, choose
 
 LOOK_EVERY_SECONDS = 0.5
@@ -50,30 +49,6 @@ class CannotStart(web.HTTPError):
         super().__init__(status or STATUSES.get(explanation.code, 503), log_message=text.replace("%", "%%"))
         self.explanation = explanation
         self.jupyterhub_message = text
-
-
-class IndexedEvents(EventReflector):  # type: ignore[misc]
-    """The namespace's events by what they are about.
-
-    A hundred starts that each look through all events twice a second would take the hub's whole time.
-    """
-
-    _indexed_at = 0.0
-    _index: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
-
-    def by_object(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Pods by their uid, claims as 'claim/NAMESPACE/NAME'; at most `LOOK_EVERY_SECONDS` old."""
-        now = time.monotonic()
-        if now - self._indexed_at >= LOOK_EVERY_SECONDS:
-            index: dict[str, list[dict[str, Any]]] = {}
-            for event in self.resources.values():
-                about = event["involvedObject"]
-                key = about.get("uid", "")
-                if about.get("kind") == "PersistentVolumeClaim":
-                    key = f"claim/{about.get('namespace')}/{about.get('name')}"
-                index.setdefault(key, []).append(event)
-            self._index, self._indexed_at = index, now
-        return self._index
 
 
 class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no types
@@ -283,14 +258,13 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         return pod
 
     def _own_events(self) -> list[dict[str, Any]]:
-        """This pod's events (by its identity: the name was another pod's yesterday) and its home's, oldest first."""
+        """This pod's events and its home's, oldest first."""
         pod = self._pod()
         reflector = self.event_reflector
         if pod is None or not reflector:
             return []
-        index = reflector.by_object()
-        own = [*index.get(pod["metadata"]["uid"], ()), *index.get(f"claim/{self.namespace}/{self.pvc_name}", ())]
-        return sorted(own, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        own: list[dict[str, Any]] = reflector.of_pod(pod["metadata"]["uid"], f"{self.namespace}/{self.pvc_name}")
+        return own
 
     async def _start_watching_events(self, replace: bool = False) -> Any:
         """As KubeSpawner's, but for all kinds: why a volume is not there stands in its claim's events."""
