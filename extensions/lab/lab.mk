@@ -2,7 +2,8 @@
 LAB = extensions/lab
 LAB_NODE = $(shell command -v npm >/dev/null 2>&1 && dirname "$$(command -v npm)" || echo $(CURDIR)/.tools/node/bin)
 LAB_PATH = PATH=$(LAB_NODE):$(CURDIR)/.envs/user/bin:$$PATH
-LAB_SOURCES = $(shell find $(LAB)/src $(LAB)/style $(LAB)/schema -type f) $(LAB)/package.json $(LAB)/tsconfig.json
+LAB_SOURCES = $(shell find $(LAB)/src $(LAB)/style $(LAB)/schema -type f) $(LAB)/package.json $(LAB)/tsconfig.json \
+              $(LAB)/rspack.config.cjs
 LAB_BUILT = $(LAB)/labwright_lab/package.json
 LAB_LINK = .envs/user/share/jupyter/labextensions/@labwright/lab
 LAB_PACKAGES = $(LAB)/node_modules/.package-lock.json
