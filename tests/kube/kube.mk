@@ -1,7 +1,7 @@
 # A real Kubernetes on one machine, for tests. KUBECONFIG=… make test-kube uses another cluster instead.
 CLUSTER = $(DEV)/python -m tests.kube.cluster
 
-.PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube test-kube-cycles kube-ci
+.PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube test-kube-cycles test-kube-images kube-ci
 
 kube-build: env-dev lab ## Build the test cluster's programs and images (10-20 min, then cached)
 	$(CLUSTER) build
@@ -28,6 +28,9 @@ endif
 
 test-kube-cycles: env-dev ## Start and stop the test cluster ten times and look for what is left
 	LABWRIGHT_KUBE_CYCLES=10 $(DEV)/python -m pytest -s tests/kube/test_teardown.py $(ARGS)
+
+test-kube-images: env-dev lab ## Build the images twice and compare them to the byte
+	LABWRIGHT_KUBE_IMAGES_AGAIN=1 $(DEV)/python -m pytest -s tests/kube/test_images.py $(ARGS)
 
 kube-ci: export LABWRIGHT_KUBE_TESTS = 1
 kube-ci: env-dev lab ## Test on Kubernetes where the cluster can be had in time (LABWRIGHT_KUBE_SECONDS); say why not elsewhere

@@ -15,13 +15,14 @@ from tests.kube.cluster.places import REPOSITORY, Places
 PREFIX = "localhost/labwright"
 CODE = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "hub", "spawner", "kernels",
         "magics", "extensions/labwright", "examples/welcome.ipynb", "extensions/lab/labwright_lab",
-        "config/lab", ".dockerignore")  # fmt: skip
+        "config/lab", "images", ".dockerignore")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Image:
+    """One of ours is the target of its name in images/Dockerfile."""
+
     name: str
-    base: str | None = None  # another of ours
 
     @property
     def tag(self) -> str:
@@ -29,18 +30,15 @@ class Image:
 
 
 STATIC = (Image("pause"), Image("coredns"))
-OURS = (Image("hub"), Image("user"), Image("user-gpu", base="user"), Image("runner", base="user"))
+OURS = (Image("hub"), Image("user"), Image("user-gpu"), Image("runner"))
 ALL = (*STATIC, *OURS)
 
 
 def key(image: Image) -> str:
     if image in STATIC:
         return keys.hash_of([], image.name, programs.key())
-    dockerfile = REPOSITORY / "images" / image.name
-    if image.base is not None:
-        return keys.hash_of([dockerfile], key(Image(image.base)))
     code = [REPOSITORY / name for name in CODE]
-    return keys.hash_of([dockerfile, *(path for path in code if path.exists())], base.key())
+    return keys.hash_of((path for path in code if path.exists()), base.key())
 
 
 def stamp_folder(places: Places, image: Image) -> Path:
@@ -61,8 +59,9 @@ def build(places: Places) -> list[Image]:
             build_static(places, image)
         else:
             base.ensure(places)
-            build_from_dockerfile(places, image, f"--tag={image.tag}")
+            build_target(places, image.name, image.tag)
         export(places, image)
+        print(f"  {size_in_bytes(places, image) / 1e6:.0f} MB in its layers", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         keys.stamp(folder, wanted)
         fresh.append(image)
@@ -76,10 +75,10 @@ def build_static(places: Places, image: Image) -> None:
     buildah.commit(places, container, image.tag)
 
 
-def build_from_dockerfile(places: Places, image: Image, *more: str) -> None:
+def build_target(places: Places, target: str, tag: str) -> None:
     arguments = ["bud", "--isolation=chroot", "--network=host", "--pull-never", "--layers",
-                 f"--timestamp={buildah.TIMESTAMP}", f"--file=images/{image.name}/Dockerfile",
-                 *own_certificates(), *package_cache(), *more]  # fmt: skip
+                 f"--timestamp={buildah.TIMESTAMP}", "--file=images/Dockerfile",
+                 *own_certificates(), *package_cache(), f"--target={target}", f"--tag={tag}"]  # fmt: skip
     buildah.run(places, *arguments, ".")
 
 
@@ -115,20 +114,26 @@ def manifests(places: Places) -> dict[str, Any]:
 def tidy(places: Places) -> None:
     """Removes what replaced images left behind, in buildah's storage and in the layout."""
     # The stage that needs the network keeps a name, and so its layers.
-    build_from_dockerfile(places, Image("user"), "--target=tools", f"--tag={PREFIX}/tools:cache")
+    build_target(places, "tools", f"{PREFIX}/tools:cache")
     buildah.run(places, "rmi", "--prune")
     known = manifests(places).values()
     (places.layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": list(known)}))
-    kept = {_blob(places.layout, found) for entry in known for found in contents(places, entry)}
-    for blob in (places.layout / "blobs" / "sha256").iterdir():
-        if blob not in kept:
-            blob.unlink()
+    kept = {blob(places.layout, found) for entry in known for found in contents(places, entry)}
+    for path in (places.layout / "blobs" / "sha256").iterdir():
+        if path not in kept:
+            path.unlink()
 
 
 def contents(places: Places, entry: dict[str, Any]) -> list[str]:
     """The digests of an image's manifest, configuration and layers."""
-    manifest = json.loads(_blob(places.layout, entry["digest"]).read_text())
+    manifest = json.loads(blob(places.layout, entry["digest"]).read_text())
     return [entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+
+
+def size_in_bytes(places: Places, image: Image) -> int:
+    """Of all its layers, not compressed."""
+    _manifest, _configuration, *layers = contents(places, manifests(places)[image.tag])
+    return sum(blob(places.layout, digest).stat().st_size for digest in layers)
 
 
 def select(places: Places, images: list[Image], folder: Path) -> None:
@@ -141,13 +146,13 @@ def select(places: Places, images: list[Image], folder: Path) -> None:
     for image in images:
         entry = dict(known[image.tag])
         for found in contents(places, entry):
-            link = _blob(folder, found)
+            link = blob(folder, found)
             if not link.exists():
-                link.hardlink_to(_blob(places.layout, found))
+                link.hardlink_to(blob(places.layout, found))
         entry["annotations"] = {"io.containerd.image.name": image.tag}
         entries.append(entry)
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
 
 
-def _blob(folder: Path, digest: str) -> Path:
+def blob(folder: Path, digest: str) -> Path:
     return folder / "blobs" / digest.replace(":", "/")
