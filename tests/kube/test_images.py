@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube.cluster import images, keys, reproduction
+from tests.kube.cluster import build, images, keys, reproduction
 from tests.kube.cluster.images import OURS, Image
 from tests.kube.cluster.places import REPOSITORY, Places
 
@@ -90,8 +90,7 @@ def test_an_image_holds_the_code_that_it_says_it_was_built_from(image: Image) ->
     reason="skipped: it builds all images again; `make test-kube-images` runs it",
 )
 def test_two_builds_from_the_same_sources_are_the_same_bytes() -> None:
-    images.build(PLACES)
-    with reproduction.built_again(PLACES) as again:
+    with build.alone(PLACES), reproduction.built_again(PLACES) as again:
         for found in OURS:
             print(f"\n{found.name}: {images.size_in_bytes(PLACES, found) / 1e6:.0f} MB, "
                   f"{images.manifests(PLACES)[found.tag]['digest']}")  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.kube.cluster import base, buildah, images, keys, programs, store, teardown
@@ -37,20 +40,38 @@ def build(places: Places) -> None:
         raise buildah.CannotBuild("the cluster needs root: it makes namespaces, mounts and control groups")
     started = time.monotonic()
     install_packages()
-    programs.build(places)
-    wanted = store_key()
-    if not keys.is_current(places.sealed, wanted):
-        images.build(places)
-        if teardown.is_alive(places):
-            raise buildah.CannotBuild("the cluster is up on the old images; run `make kube-down` first")
-        print("filling the image store …", flush=True)
-        chosen = places.cache / "import"
-        images.select(places, list(images.ALL), chosen)
-        store.fill(places, chosen)
-        shutil.rmtree(chosen)
-        images.tidy(places)
-        keys.stamp(places.sealed, wanted)
+    with alone(places):
+        programs.build(places)
+        wanted = store_key()
+        if not keys.is_current(places.sealed, wanted):
+            images.build(places)
+            fill_store(places)
+            keys.stamp(places.sealed, wanted)
     print(f"built after {time.monotonic() - started:.0f} s; the cache is {places.cache}")
+
+
+@contextmanager
+def alone(places: Places) -> Iterator[None]:
+    """One build at a time: a second one in the same cache would take the working containers of the first away."""
+    places.cache.mkdir(parents=True, exist_ok=True)
+    with (places.cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another build uses the cache; waiting for its end …", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fill_store(places: Places) -> None:
+    if teardown.is_alive(places):
+        raise buildah.CannotBuild("the cluster is up on the old images; run `make kube-down` first")
+    print("filling the image store …", flush=True)
+    chosen = places.cache / "import"
+    images.select(places, list(images.ALL), chosen)
+    store.fill(places, chosen)
+    shutil.rmtree(chosen)
+    images.tidy(places)
 
 
 def store_key() -> str:

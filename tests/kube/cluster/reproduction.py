@@ -17,7 +17,8 @@ from tests.kube.cluster.places import Places
 
 @contextmanager
 def built_again(places: Places) -> Iterator[Places]:
-    """A cache of its own for the second build: nothing is shared with the first but the compiled programs."""
+    """Both are built: the second in a cache of its own, with nothing of the first's but the compiled programs."""
+    images.build(places)
     again = Places(cache=places.cache / "again", state=places.state)
     shutil.rmtree(again.cache, ignore_errors=True)
     again.cache.mkdir(parents=True)
