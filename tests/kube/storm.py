@@ -34,6 +34,7 @@ class Spawn:
     began: float
     seconds: float
     reason: str = ""
+    sent_away_seconds: float = 0.0  # of them: told by the hub, which has its limit of starts at a time, to come back
 
     @property
     def ended(self) -> float:
@@ -101,16 +102,21 @@ class Crowd:
 
     async def one_spawn(self, name: str, server: str, profile: str) -> Spawn:
         began = time.monotonic()
-        end, reason = await self._ask(name, server, profile)
-        return Spawn(name, profile, end, began - self.started, time.monotonic() - began, reason)
+        answer, sent_away = await self._ask(name, server, profile)
+        end, reason = await self._end_of(answer, name, server)
+        return Spawn(name, profile, end, began - self.started, time.monotonic() - began, reason, sent_away)
 
-    async def _ask(self, name: str, server: str, profile: str) -> tuple[str, str]:
-        path = f"/users/{name}/servers/{server}"
+    async def _ask(self, name: str, server: str, profile: str) -> tuple[httpx.Response, float]:
+        sent_away = 0.0
         while True:
-            answer = await self.http.post(path, json={"profile": profile})
-            if answer.status_code != 429:  # the hub's own limit of starts at a time; it says when to come back
-                break
-            await asyncio.sleep(float(answer.headers.get("Retry-After") or 1))
+            answer = await self.http.post(f"/users/{name}/servers/{server}", json={"profile": profile})
+            if answer.status_code != 429:
+                return answer, sent_away
+            seconds = float(answer.headers.get("Retry-After") or 1)
+            sent_away += seconds
+            await asyncio.sleep(seconds)
+
+    async def _end_of(self, answer: httpx.Response, name: str, server: str) -> tuple[str, str]:
         if answer.status_code >= 400:
             return "refused", answer.json().get("message", "")
         if answer.status_code == 201:

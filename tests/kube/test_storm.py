@@ -58,6 +58,7 @@ def test_five_hundred_spawns_from_a_hundred_people_all_end() -> None:
     report(spawns, seconds, memory)
     assert len(spawns) == PEOPLE * EACH
     assert [spawn for spawn in spawns if spawn.end == "stuck"] == []
+    assert [spawn for spawn in spawns if spawn.sent_away_seconds] == []
     ready = [spawn for spawn in spawns if spawn.end == "ready"]
     assert [spawn for spawn in spawns if spawn.end == "refused" and not explained(spawn)] == []
     assert sum(spawn.profile == "gpu" for spawn in ready) == 4
@@ -85,6 +86,8 @@ def report(spawns: list[storm.Spawn], seconds: float, memory: int) -> None:
     )
     print(f"{most / ready[most - 1].ended:.1f} spawns/s, median {waits[len(waits) // 2]:.1f} s, ", end="")
     print(f"p99 {waits[int(len(waits) * 0.99) - 1]:.1f} s, hub memory {memory / 2**20:.0f} MiB")
+    sent_away = [spawn.sent_away_seconds for spawn in spawns if spawn.sent_away_seconds]
+    print(f"  {len(sent_away)} were told to come back later, {max(sent_away, default=0):.0f} s at most in all")
     slowest = sorted(ready, key=lambda spawn: -spawn.seconds)[:8]
     print("  slowest:", ", ".join(f"{s.profile} at {s.began:.0f} s: {s.seconds:.1f} s" for s in slowest))
     reasons = Counter((spawn.end, spawn.reason[:110]) for spawn in spawns if spawn.end != "ready")

@@ -39,6 +39,20 @@ def test_servers_are_pods_where_the_environment_says_so(tmp_path: Path) -> None:
     assert from_environment(settings.as_environment("hub")).spawner == "kubernetes"
 
 
+@pytest.mark.parametrize("spawner", ["local", "kubernetes"])
+def test_who_finds_too_many_starts_under_way_is_asked_back_in_seconds(tmp_path: Path, spawner: str) -> None:
+    hub = configured(settings_with(tmp_path, LABWRIGHT_SPAWNER=spawner)).JupyterHub
+    soonest, latest = hub.tornado_settings["spawn_throttle_retry_range"]
+    assert 1 <= soonest < latest <= 10
+
+
+def test_people_who_wait_for_a_gpu_leave_others_room_to_start_pods(tmp_path: Path) -> None:
+    """A start that waits for a place in the cluster is under way for minutes, and counts."""
+    local = configured(settings_with(tmp_path / "local")).JupyterHub
+    pods = configured(settings_with(tmp_path / "pods", LABWRIGHT_SPAWNER="kubernetes")).JupyterHub
+    assert pods.concurrent_spawn_limit >= 4 * local.concurrent_spawn_limit
+
+
 def test_a_spawner_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="There is no spawner 'docker'") as caught:
         configured(settings_with(tmp_path, LABWRIGHT_SPAWNER="docker"))

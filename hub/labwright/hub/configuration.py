@@ -84,6 +84,8 @@ def _hub(c: Any, settings: Settings) -> None:
     # The services' tokens are 32 random bytes: stretched, each of their requests would cost the loop 2 ms more.
     hub.trust_user_provided_tokens = True
     hub.concurrent_spawn_limit = 50
+    # Who finds them taken: a start takes seconds, and JupyterHub's own 30 to 60 s left the hub idle meanwhile.
+    hub.tornado_settings = {"spawn_throttle_retry_range": (3, 9)}
     hub.allow_named_servers = True
     hub.named_server_limit_per_user = 5
     hub.shutdown_on_logout = False
@@ -212,4 +214,6 @@ def _pods(c: Any, workbench: WatchedWorkbench) -> None:
     # Each server costs the loop 2 ms at each of these, 480 of them a quarter of its time at the local 5 s.
     c.JupyterHub.last_activity_interval = 60
     # How long a start's request waits before it says 'under way': what fails sooner is answered with its reason.
-    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 3}
+    c.JupyterHub.tornado_settings["slow_spawn_timeout"] = 3
+    # Starts that wait for a GPU or a node count as well, for minutes, and cost the hub next to nothing.
+    c.JupyterHub.concurrent_spawn_limit = 400
