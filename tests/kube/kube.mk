@@ -29,6 +29,7 @@ endif
 test-kube-cycles: env-dev ## Start and stop the test cluster ten times and look for what is left
 	LABWRIGHT_KUBE_CYCLES=10 $(DEV)/python -m pytest -s tests/kube/test_teardown.py $(ARGS)
 
+test-kube-images: export LABWRIGHT_KUBE_TESTS = 1
 test-kube-images: env-dev lab ## Build the images twice and compare them to the byte
 	LABWRIGHT_KUBE_IMAGES_AGAIN=1 $(DEV)/python -m pytest -s tests/kube/test_images.py $(ARGS)
 

@@ -14,6 +14,7 @@ from tests.kube.cluster.places import Places
 
 RELEASE = "bookworm"
 NAME = "docker.io/library/debian:bookworm-slim"
+DAY = str(int(buildah.TIMESTAMP) // 86400)
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -70,6 +71,12 @@ def slim(root: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+    # The day on which each account was made.
+    for name in ("shadow", "shadow-"):
+        path = root / "etc" / name
+        if path.exists():
+            accounts = [line.split(":") for line in path.read_text().splitlines()]
+            path.write_text("".join(f"{':'.join([*a[:2], DAY, *a[3:]])}\n" for a in accounts))
     # What apt installs later leaves its manuals out as well.
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(
         "path-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\npath-exclude /usr/share/locale/*\n"
