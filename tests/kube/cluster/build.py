@@ -40,6 +40,9 @@ def build(places: Places) -> None:
         raise buildah.CannotBuild("the cluster needs root: it makes namespaces, mounts and control groups")
     started = time.monotonic()
     install_packages()
+    if is_built(places):
+        print(f"everything is built; the cache is {places.cache}")
+        return
     with alone(places):
         programs.build(places)
         wanted = store_key()
@@ -48,6 +51,10 @@ def build(places: Places) -> None:
             fill_store(places)
             keys.stamp(places.sealed, wanted)
     print(f"built after {time.monotonic() - started:.0f} s; the cache is {places.cache}")
+
+
+def is_built(places: Places) -> bool:
+    return keys.is_current(places.programs, programs.key()) and keys.is_current(places.sealed, store_key())
 
 
 @contextmanager
