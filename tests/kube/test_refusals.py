@@ -74,6 +74,7 @@ def test_a_gpu_that_no_node_has_is_refused_with_the_reason(person: Person, workb
     [
         ("huge", "No node is large enough: this profile asks for"),
         ("absent", "cannot be pulled"),
+        ("tiny", "Your server was killed because it used more memory than its profile has. It may use"),
         ("elsewhere", "No node has what this profile asks for (labwright/pool=moon)."),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,22 @@ class StartWithAPodThatFails(KubernetesSpawner):  # type: ignore[misc]
         return {"metadata": {"uid": "new"}, "status": {}} if self.pod_is_there else None
 
 
+class StartWhosePodRuns(KubernetesSpawner):  # type: ignore[misc]
+    """Its server is a port of this machine; the pod's status is what the test says."""
+
+    url = ""
+    status: dict[str, Any] = {"phase": "Running"}  # noqa: RUF012 - replaced, never changed
+
+    async def _start(self) -> Any:
+        return self.url
+
+    async def stop(self, now: bool = False) -> None:
+        pass
+
+    def _pod(self) -> Any:
+        return {"metadata": {"uid": "new"}, "status": self.status} if self._start_future else None
+
+
 class ApiThatAnswersTooLate:
     """Makes the pod at the first try, but says so to nobody."""
 
@@ -88,6 +106,48 @@ def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(KUBECONFIG)
     # Read from the environment once, when the library is imported.
     monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A port that refuses, until somebody listens on it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_start_lasts_until_the_server_in_the_pod_listens(silent: socket.socket) -> None:
+    spawner = StartWhosePodRuns(_mock=True, start_timeout=60)
+    spawner.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    start = spawner.start()
+    done, _pending = await asyncio.wait({start}, timeout=0.3)
+    assert not done
+    silent.listen()
+    assert await asyncio.wait_for(start, 10) == spawner.url
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_server_that_dies_before_it_listens_says_why(silent: socket.socket) -> None:
+    """The hub would look for it for a minute, and then know no reason."""
+    spawner = StartWhosePodRuns(_mock=True, start_timeout=60)
+    spawner.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    start = spawner.start()
+    await asyncio.wait({start}, timeout=0.3)
+    killed = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    spawner.status = {"phase": "Failed", "containerStatuses": [{"state": killed}]}
+    with pytest.raises(CannotStart) as raised:
+        await asyncio.wait_for(start, 10)
+    assert "killed because it used more memory than its profile has" in raised.value.jupyterhub_message
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_a_server_that_never_listens_is_given_up(silent: socket.socket) -> None:
+    spawner = StartWhosePodRuns(_mock=True, start_timeout=60, http_timeout=1)
+    spawner.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    with pytest.raises(CannotStart) as raised:
+        await asyncio.wait_for(spawner.start(), 10)
+    assert "Your server was not ready within 1 s" in raised.value.jupyterhub_message
 
 
 @pytest.mark.usefixtures("kubeconfig")

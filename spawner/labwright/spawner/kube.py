@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from kubernetes_asyncio.client.rest import ApiException
@@ -33,6 +34,8 @@ from labwright.spawner.kube_events import IndexedEvents
 from labwright.spawner.profiles import Choice, Workbench, choose
 
 LOOK_EVERY_SECONDS = 0.5
+CONNECT_EVERY_SECONDS = 0.2
+CONNECT_SECONDS = 2.0
 NODES_KEPT_SECONDS = 5.0
 OWN_SHARE_OF_TIMEOUT = 0.9  # the hub's own timeout says 'it took too long', and not why
 STATUSES = {"quota": 409, "limit": 409, "no-node-fits": 409, "image": 409}  # the others are 503: trying again helps
@@ -175,7 +178,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         return url
 
     async def _start_and_look(self, deadline: float) -> Any:
-        starting = asyncio.ensure_future(self._start())
+        starting = asyncio.ensure_future(self._start_until_it_listens())
         try:
             while not starting.done():
                 await asyncio.wait({starting}, timeout=LOOK_EVERY_SECONDS)
@@ -185,6 +188,13 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
             return await starting
         finally:
             starting.cancel()
+
+    async def _start_until_it_listens(self) -> Any:
+        """A pod that runs is no server yet. The hub, which takes it for one, would wait a minute for one that died."""
+        url = await self._start()
+        async with asyncio.timeout(self.http_timeout):
+            await _until_listening(urlsplit(url))
+        return url
 
     def _given_up(self) -> Explanation:
         """The reason that held to the end; a start of which the cluster says nothing was slow."""
@@ -300,6 +310,19 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
     def _is_leaving(pod: dict[str, Any]) -> bool:
         """Deleted on somebody's wish and not by itself."""
         return bool(pod["metadata"].get("deletionTimestamp")) and not pod["status"].get("reason")
+
+
+async def _until_listening(url: SplitResult) -> None:
+    port = url.port or (443 if url.scheme == "https" else 80)
+    while True:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _reader, writer = await asyncio.open_connection(url.hostname, port)
+        except (OSError, TimeoutError):
+            await asyncio.sleep(CONNECT_EVERY_SECONDS)
+        else:
+            writer.close()
+            return
 
 
 def _is_unplaced(pod: dict[str, Any] | None) -> bool:
