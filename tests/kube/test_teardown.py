@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.kube.cluster import bringup, build, network, teardown
 from tests.kube.cluster.places import REPOSITORY, Places
+from tests.kube.kubectl import wait_for
 
 TIMES = int(os.environ.get("LABWRIGHT_KUBE_CYCLES") or "1")
 pytestmark = [
@@ -46,14 +49,13 @@ def without_names(state: dict[str, list[str]]) -> dict[str, list[str]]:
     return {**state, "mounts": mounts, "namespaces": [], "control groups": []}
 
 
+def cluster(command: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "tests.kube.cluster", command]
+    return subprocess.run(program, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
 def run_cluster(command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kube.cluster", command],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = cluster(command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -92,6 +94,30 @@ def test_a_cluster_that_was_killed_leaves_nothing_after_down() -> None:
     os.kill(pid, 9)
     run_cluster("down")
     assert teardown.residue(places) == []
+
+
+def test_status_says_in_sentences_what_is_wrong() -> None:
+    places = Places.from_environment()
+    assert status() == (1, "The cluster is down. It is built.")
+    run_cluster("up")
+    try:
+        assert status() == (0, "The cluster is up and nothing is wrong with it.")
+        os.kill(pid_of(str(places.program("kube-scheduler"))), signal.SIGKILL)
+        said = "kube-scheduler has died and was started again once."
+        wait_for("the supervisor to start it again", lambda: said in status()[1], 30)
+        assert status()[0] == 1
+    finally:
+        run_cluster("down")
+
+
+def status() -> tuple[int, str]:
+    done = cluster("status")
+    return done.returncode, done.stdout.strip()
+
+
+def pid_of(program: str) -> int:
+    running = (path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
+    return next(int(path.parent.name) for path in running if path.read_bytes().startswith(f"{program}\0".encode()))
 
 
 def test_the_cluster_has_no_way_out() -> None:

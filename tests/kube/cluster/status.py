@@ -49,7 +49,8 @@ def program_findings(programs: Object, logs: str) -> Iterator[str]:
         if not state["running"]:
             yield f"{name} is not running: it ended with {state['exit']}. Its log is {logs}/{name}.log."
         elif state["starts"] > 1:
-            yield f"{name} has died and was started again {state['starts'] - 1} times. Its log is {logs}/{name}.log."
+            times = "once" if state["starts"] == 2 else f"{state['starts'] - 1} times"
+            yield f"{name} has died and was started again {times}. Its log is {logs}/{name}.log."
 
 
 def node_findings(nodes: list[Object]) -> Iterator[str]:
