@@ -25,15 +25,18 @@ NAMES = [image.name for image in OURS]
 class Layer:
     """What the tests ask of a layer, found in one pass: layers are large, and images share them."""
 
+    tmp: str  # how it leaves /tmp: 'removed', its mode, or '' for as it was
     dated_bytecode: tuple[str, ...]
     code: dict[str, str]  # of ours: 'hub/core.py' -> hash
 
 
 @cache
 def read(layer: Path) -> Layer:
-    dated, code = [], {}
+    tmp, dated, code = "", [], {}
     with tarfile.open(layer) as archive:
         for member in archive:
+            if member.name in ("tmp", ".wh.tmp"):
+                tmp = f"{member.mode:o}" if member.name == "tmp" else "removed"
             _folder, ours, name = member.name.partition("site-packages/labwright/")
             python = member.isfile() and member.name.endswith((".py", ".pyc"))
             content = archive.extractfile(member) if python else None
@@ -43,7 +46,7 @@ def read(layer: Path) -> Layer:
                 dated.append(member.name)
             elif ours and name.endswith(".py"):
                 code[name] = hashlib.sha256(content.read()).hexdigest()
-    return Layer(tuple(dated), code)
+    return Layer(tmp, tuple(dated), code)
 
 
 @pytest.fixture(params=OURS, ids=NAMES)
@@ -63,6 +66,11 @@ def test_an_image_runs_as_an_ordinary_user(image: Image) -> None:
     digest = images.contents(PLACES, images.manifests(PLACES)[image.tag])[1]
     configuration = json.loads(images.blob(PLACES.layout, digest).read_text())["config"]
     assert configuration["User"] == "1000:1000"
+
+
+def test_everybody_may_write_to_tmp(image: Image) -> None:
+    """Kernels' sockets are there; a mount over it during the build took it away."""
+    assert [layer.tmp for layer in layers(image) if layer.tmp][-1:] == ["1777"]
 
 
 def test_bytecode_in_an_image_holds_whatever_dates_its_files_get(image: Image) -> None:
