@@ -36,7 +36,7 @@ def read(layer: Path) -> Layer:
     with tarfile.open(layer) as archive:
         for member in archive:
             if member.name in ("tmp", ".wh.tmp"):
-                tmp = f"{member.mode:o}" if member.name == "tmp" else "removed"
+                tmp = f"{member.mode & 0o7777:o}" if member.name == "tmp" else "removed"
             _folder, ours, name = member.name.partition("site-packages/labwright/")
             python = member.isfile() and member.name.endswith((".py", ".pyc"))
             content = archive.extractfile(member) if python else None
