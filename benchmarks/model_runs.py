@@ -118,7 +118,7 @@ def main() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = url
         os.environ["GIT_PYTHON_REFRESH"] = "quiet"
         # As every kernel of the workbench has it; both sides.
-        os.environ.update(names.NO_TELEMETRY)
+        os.environ.update(names.LIBRARY_DEFAULTS)
         nbformat.write(make_notebook(), Path(directory) / "in.ipynb")
         with workers(options.workers, log) as pool:
             for side in ("ours", "papermill"):

@@ -22,8 +22,15 @@ RUNNER_ID = "LABWRIGHT_RUNNER_ID"
 # Set by the launcher in whatever it starts, and kept by all that comes of it: so nothing of a launch outlives it.
 LAUNCH = "LABWRIGHT_LAUNCH"
 
-# For every process of a person: libraries that would report their use to their makers do not.
-NO_TELEMETRY = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# For every process of a person. Libraries that would report their use to their makers do not. MLflow's client does not
+# print the address that it has of MLflow when a run ends, for which it asks the server once more: a browser cannot open
+# it, for that is the kernel's way in. A proxy for the internet is never asked for our services.
+LIBRARY_DEFAULTS = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "NO_PROXY": "localhost,127.0.0.1",
+}
 
 CORE_PREFIX = "/services/core"
 DATA_PREFIX = "/services/data"

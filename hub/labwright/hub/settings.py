@@ -182,7 +182,7 @@ class Settings:
             "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://127.0.0.1:{self.gateway_tcp_port}",
             "DASK_GATEWAY__AUTH__TYPE": "labwright.kernels.dask_auth.TokenAuth",
             "DASK_GATEWAY__HTTP_CLIENT__PROXY": "False",
-            **names.NO_TELEMETRY,
+            **names.LIBRARY_DEFAULTS,
         }
 
 

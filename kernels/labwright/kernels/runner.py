@@ -132,7 +132,7 @@ class Runner:
             names.CORE_URL: settings.core_url,
             names.DATA_URL: settings.data_url,
             "MLFLOW_TRACKING_URI": settings.tracking_url,
-            **names.NO_TELEMETRY,
+            **names.LIBRARY_DEFAULTS,
             names.PROFILE: settings.profile,
         }
 

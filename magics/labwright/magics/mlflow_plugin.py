@@ -99,6 +99,8 @@ def provenance(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 def git_commit(folder: Path) -> str | None:
     """The commit that is checked out in the folder, if it is in a repository."""
+    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)) and "GIT_DIR" not in os.environ:
+        return None  # as git would find, with a process for each run
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "--verify", "HEAD"],

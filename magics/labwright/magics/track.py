@@ -84,7 +84,7 @@ def import_mlflow() -> Any:
     if not os.environ.get(names.CORE_URL):
         raise LabwrightError("This kernel does not know where Labwright runs.", remedy="Start it from Lab.")
     os.environ.setdefault("MLFLOW_TRACKING_AUTH", mlflow_plugin.AUTH_NAME)
-    for name, value in names.NO_TELEMETRY.items():
+    for name, value in names.LIBRARY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     # The default waits four minutes for a server that is away.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
