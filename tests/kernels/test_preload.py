@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -141,6 +142,41 @@ except ModuleNotFoundError as error:
     assert printed(make_run, fork_server_engine, source) == "dbruntime None"
     (tmp_path / "dbruntime.py").write_text("here = 'it is'\n")
     assert printed(make_run, fork_server_engine, source) == "it is"
+
+
+def test_mlflow_starts_no_process_to_find_that_a_kernel_is_in_no_repository(make_run, fork_server_engine):
+    source = """
+import git, mlflow
+from mlflow.tracking.context.registry import resolve_tags
+asked = []
+git.Git.execute = lambda self, command, *args, **options: asked.append(command)
+print("mlflow.source.git.commit" in resolve_tags(), asked)
+"""
+    assert printed(make_run, fork_server_engine, source, timeout_seconds=120) == "False []"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_where_the_launcher_is_in_a_repository_each_kernel_sees_the_commit_of_now(tmp_path):
+    source = """
+import subprocess, sys
+def commit(text):
+    open("launcher.py", "a").write(text)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "add", "launcher.py"], check=True)
+    subprocess.run([*git, "commit", "-qm", text], check=True)
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
+subprocess.run(["git", "init", "-q"], check=True)
+first = commit("1")
+sys.argv = ["launcher.py"]
+from labwright.kernels.firstuses import note_no_repository
+from mlflow.tracking.context.registry import resolve_tags
+note_no_repository()
+second = commit("2")
+assert first != second
+print(resolve_tags()["mlflow.source.git.commit"] == second)
+"""
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_first_uses_that_leave_a_thread_are_not_done_in_the_parent():

@@ -8,6 +8,7 @@ None may read a run's folder, environment or network, and none may leave a threa
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
@@ -83,6 +84,24 @@ except Exception:
         frozenset({"mlflow"}),
         False,
     ),
+    # What MLflow's client does with each request before it is sent, and with its answer.
+    "requests": FirstUse(
+        """
+import io
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
+from urllib3.util import Retry
+session = requests.Session()
+request = session.prepare_request(requests.Request("POST", "http://127.0.0.1:9/", json={"a": 1}, params={"b": "c"}))
+session.merge_environment_settings(request.url, {}, False, True, None)
+request.headers.copy(), Retry(total=1, allowed_methods=None)
+answer = HTTPResponse(io.BytesIO(b'{"a": 1}'), {"Content-Type": "application/json"}, 200, preload_content=False)
+HTTPAdapter().build_response(request, answer).json()
+""",
+        frozenset({"mlflow"}),
+        True,
+    ),
 }
 
 
@@ -109,3 +128,19 @@ def note_absent() -> None:
     for name in ABSENT:
         if "mlflow" in sys.modules and name not in sys.modules and importlib.util.find_spec(name) is None:
             sys.modules[name] = None  # type: ignore[assignment]
+
+
+def note_no_repository() -> None:
+    """Have MLflow know that the launcher of kernels, which it takes for a run's source, is in no repository.
+
+    With the first run of each kernel it asks that of git, with processes and for 9 ms. The launcher is the same file
+    for all kernels of an environment. Where it is in a repository, each kernel looks at the commit itself.
+    """
+    registry = sys.modules.get("mlflow.tracking.context.registry")
+    context = sys.modules.get("mlflow.tracking.context.git_context")
+    if registry is None or context is None:
+        return
+    with contextlib.suppress(Exception):  # MLflow's inside may change: then each kernel asks git
+        for provider in registry._run_context_provider_registry:
+            if isinstance(provider, context.GitRunContext) and (provider.in_context() or "git" not in sys.modules):
+                provider._cache.clear()

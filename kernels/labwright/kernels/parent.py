@@ -25,7 +25,7 @@ from labwright.kernels import afterfork
 from labwright.kernels.alive import live
 from labwright.kernels.channel import Channel, Message, read_memory_file
 from labwright.kernels.errors import ChannelBroken
-from labwright.kernels.firstuses import note_absent
+from labwright.kernels.firstuses import note_absent, note_no_repository
 from labwright.kernels.preload import preload
 from labwright.kernels.rehearsal import rehearse
 from labwright.kernels.sessions import end_group_but_trackers, has_children_in
@@ -184,6 +184,7 @@ def main() -> None:
         return
     rehearse(app, setup[0]["modules"], Path(setup[0]["scratch"]))
     note_absent()
+    note_no_repository()
     app.preloaded, app.last_preloaded = frozenset(sys.modules), next(reversed(sys.modules))
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     gc.collect()

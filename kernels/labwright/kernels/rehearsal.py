@@ -52,8 +52,9 @@ def rehearse(app: WarmKernelApp, modules: Sequence[str], scratch: Path) -> None:
     """
     learn(app, practise_in_notebook)
     learn(app, lambda app: practise_over_zmq(app, scratch))
-    for use in first_uses(modules):
-        lesson = learn(app, lambda app, use=use: perform(use))  # type: ignore[misc]
+    lessons = {use: learn(app, lambda app, use=use: perform(use)) for use in first_uses(modules)}  # type: ignore[misc]
+    # When all is imported: a module that registers with an abstract base class empties what each of those remembers.
+    for use, lesson in lessons.items():
         if use.only_computes and lesson.danger is None:
             with contextlib.suppress(Exception):
                 perform(use)
