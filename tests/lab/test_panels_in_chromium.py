@@ -226,3 +226,24 @@ def test_the_death_of_a_kernel_is_told_with_its_reason_and_remedy(page: Page, ho
     reason = "The kernel crashed with SIGSEGV. A compiled library crashed: update the package that was running"
     expect(page.locator(".Toastify__toast")).to_contain_text(f"deadly.ipynb: {reason}", timeout=10_000)
     expect(page.locator(".jp-OutputArea-output").last).to_contain_text(reason)
+
+
+@pytest.fixture
+def blank(page: Page) -> Page:
+    """A page before it goes to Lab, with nothing of another visit."""
+    page.goto("about:blank")
+    return page
+
+
+def test_the_launcher_does_not_wait_for_the_layout_to_be_saved(blank: Page, lab: tuple[str, str]) -> None:
+    blank.route("**/lab/api/workspaces/*", lambda route: None if route.request.method == "PUT" else route.continue_())
+    blank.goto(lab[0])
+    expect(blank.locator(".jp-LauncherCard").first).to_be_visible()
+    blank.unroute_all(behavior="ignoreErrors")
+
+
+def test_an_address_of_a_notebook_shows_it_and_no_launcher(blank: Page, lab: tuple[str, str], notebook: str) -> None:
+    with blank.expect_response(lambda answer: answer.request.method == "PUT" and "/workspaces/" in answer.url):
+        blank.goto(lab[0].replace("/lab?", f"/lab/tree/{notebook}?"))
+    expect(blank.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible()
+    expect(blank.locator(".jp-Launcher")).to_have_count(0)

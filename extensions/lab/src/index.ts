@@ -10,6 +10,7 @@ import { follow } from './plugins/follow';
 import { jobs } from './plugins/jobs';
 import { launcher } from './plugins/launcher';
 import { notebooks } from './plugins/notebooks';
+import { opening } from './plugins/opening';
 import { schedule } from './plugins/schedule';
 import { status } from './plugins/status';
 
@@ -25,6 +26,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   follow,
   deaths,
   launcher,
+  opening,
   status
 ];
 
