@@ -30,7 +30,7 @@ $(LAB_BUILT): $(LAB_SOURCES) $(LAB_PACKAGES) | env
 	cd $(LAB) && $(LAB_PATH) npm run --silent build
 	@touch $@
 
-lab-test: $(LAB_PACKAGES) ## Test the Lab extension's models
+lab-test: lab ## Test the Lab extension's models, and its settings against those of Lab
 	cd $(LAB) && $(LAB_PATH) npm run --silent test
 
 lab-check: $(LAB_PACKAGES) | env-dev ## Lint the Lab extension and compare its models with the contract

@@ -12,9 +12,11 @@ import { launcher } from './plugins/launcher';
 import { notebooks } from './plugins/notebooks';
 import { opening } from './plugins/opening';
 import { schedule } from './plugins/schedule';
+import { settings } from './plugins/settings';
 import { status } from './plugins/status';
 
 const plugins: JupyterFrontEndPlugin<unknown>[] = [
+  settings,
   client,
   notebooks,
   executor,
