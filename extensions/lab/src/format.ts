@@ -10,7 +10,7 @@ export function bytes(value: number, digits = 1): string {
     size /= 1024;
     unit += 1;
   }
-  return `${trim(size, unit < 3 ? 0 : digits)} ${units[unit]}`;
+  return `${trimmed(size, unit < 3 ? 0 : digits)} ${units[unit]}`;
 }
 
 /** '1.2/2 GB': what is used in the unit of the limit. */
@@ -18,7 +18,7 @@ export function bytesOf(used: number, limit: number | null): string {
   if (limit === null || limit < GIB) {
     return limit === null ? bytes(used) : `${bytes(used)} of ${bytes(limit)}`;
   }
-  return `${(used / GIB).toFixed(1)}/${trim(limit / GIB, 1)} GB`;
+  return `${(used / GIB).toFixed(1)}/${trimmed(limit / GIB, 1)} GB`;
 }
 
 export function money(value: number, currency: string | null | undefined): string {
@@ -88,6 +88,7 @@ export function inZone(time: string, timezone: string): string {
   return parts.format(new Date(time)).replace(/,/g, '');
 }
 
-function trim(value: number, digits: number): string {
+/** At most so many digits behind the point. */
+export function trimmed(value: number, digits: number): string {
   return String(+value.toFixed(digits));
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 
-import { Api, queryString, type Transport } from './api/client';
+import { Api, queryString } from './api/client';
 import { Live, parseMessage } from './api/live';
 import { problemFrom } from './api/problem';
 import { bytesOf, duration, inZone, money, relative } from './format';
@@ -9,40 +9,11 @@ import { DataModel, bySchema, queryFor, quoted } from './panels/data/model';
 import { alignSteps, arrange, diffParams } from './panels/experiments/model';
 import { JobsModel, runState } from './panels/jobs/model';
 import { ScheduleModel, cronOf, fieldsOf, readValues } from './panels/jobs/schedule-model';
+import { Services, made, page } from './services.fake';
 import { sendSnapshot } from './snapshot';
 import { isUrgent, statusText } from './status/model';
 
 const NOW = Date.parse('2026-11-21T10:00:00Z');
-const page = { hidden: false, addEventListener: () => undefined };
-
-/** Answers by 'METHOD path', and remembers what it was asked. */
-class Services implements Transport {
-  readonly asked: string[] = [];
-  readonly sent: unknown[] = [];
-
-  constructor(private readonly answers: Record<string, unknown>) {}
-
-  async request(method: string, path: string, options?: { json?: unknown; signal?: AbortSignal }): Promise<Response> {
-    const key = `${method} ${path.split('?')[0]}`;
-    this.asked.push(`${method} ${path}`);
-    this.sent.push(options?.json);
-    const answer = this.answers[key];
-    if (answer instanceof Response) {
-      return answer.clone();
-    }
-    if (answer === undefined) {
-      return new Response(JSON.stringify({ code: 'not-found', detail: `no ${key}` }), { status: 404 });
-    }
-    return new Response(JSON.stringify(answer));
-  }
-}
-
-function made(answers: Record<string, unknown>): { services: Services; api: Api; live: Live } {
-  const services = new Services(answers);
-  const api = new Api(services);
-  return { services, api, live: new Live(new Api(new Services({})), { ...page, hidden: true } as unknown as Document) };
-}
-
 const table = { schema_name: 'public', name: 'flights', kind: 'table' as const, rows: 336776 };
 
 describe('what people read', () => {
