@@ -27,12 +27,14 @@ export const clusters: JupyterFrontEndPlugin<void> = {
       rank: 310,
       command: Command.showClusters,
       bring: async () => {
-        const [{ ClustersPanel }, { ClustersModel }] = await Promise.all([
+        const [{ ClustersPanel }, { ClustersModel }, { StartModel }] = await Promise.all([
           import('../panels/clusters/panel'),
-          import('../panels/clusters/model')
+          import('../panels/clusters/model'),
+          import('../panels/clusters/start-model')
         ]);
         const model = new ClustersModel(lw.api, lw.live);
-        return () => createElement(ClustersPanel, { lw, model });
+        const start = new StartModel(lw.api);
+        return () => createElement(ClustersPanel, { lw, model, start });
       }
     };
     addSidePanel(app, lw, panel, palette, restorer);

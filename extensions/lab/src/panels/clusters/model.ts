@@ -5,9 +5,12 @@ import type { Live } from '../../api/live';
 import type { Cluster, ClusterRequest } from '../../api/models';
 import { asProblem, type Problem } from '../../api/problem';
 import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../store';
+import { remember, type Activity } from './activity';
 
 export interface ClustersState {
   clusters: Loadable<readonly Cluster[]>;
+  /** Their memory over the last minutes, as far as it was looked at. */
+  activity: Activity;
   /** What the person asked for and is not answered yet: engine or cluster id. */
   busy: ReadonlySet<string>;
   /** Why the last action failed. */
@@ -28,7 +31,7 @@ export class ClustersModel extends Store<ClustersState> {
     live: Live,
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
-    super({ clusters: LOADING, busy: new Set(), problem: undefined });
+    super({ clusters: LOADING, activity: {}, busy: new Set(), problem: undefined });
     this._watch = live.watch(['cluster'], () => void this.refresh());
   }
 
@@ -40,19 +43,21 @@ export class ClustersModel extends Store<ClustersState> {
 
   async refresh(): Promise<void> {
     const clusters = await load(this.state.clusters, async () => (await this._api.clusters()).items.filter(isShown));
-    this.set({ clusters });
+    const activity = clusters.problem ? this.state.activity : remember(this.state.activity, clusters.value ?? [], Date.now());
+    this.set({ clusters, activity });
     this.plan();
   }
 
-  start(ask: ClusterRequest): Promise<void> {
+  /** Whether it was accepted; when not, the state says why. */
+  start(ask: ClusterRequest): Promise<boolean> {
     return this.act(ask.engine, () => this._api.startCluster(ask));
   }
 
-  scale(id: string, workers: number): Promise<void> {
+  scale(id: string, workers: number): Promise<boolean> {
     return this.act(id, () => this._api.scaleCluster(id, { workers }));
   }
 
-  stop(id: string): Promise<void> {
+  stop(id: string): Promise<boolean> {
     return this.act(id, () => this._api.stopCluster(id));
   }
 
@@ -60,17 +65,20 @@ export class ClustersModel extends Store<ClustersState> {
     this.set({ problem: undefined });
   }
 
-  private async act(key: string, work: () => Promise<unknown>): Promise<void> {
+  private async act(key: string, work: () => Promise<unknown>): Promise<boolean> {
+    let done = true;
     this.set({ busy: new Set([...this.state.busy, key]), problem: undefined });
     try {
       await work();
     } catch (error) {
+      done = false;
       this.set({ problem: asProblem(error) });
     }
     const busy = new Set(this.state.busy);
     busy.delete(key);
     this.set({ busy });
     await this.refresh();
+    return done;
   }
 
   /** Memory and cost are in no event: look again while there is something that changes. */

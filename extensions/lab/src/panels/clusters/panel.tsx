@@ -1,48 +1,56 @@
 import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
 import { PageConfig } from '@jupyterlab/coreutils';
-import { useEffect } from 'react';
+import { useEffect, useState } from 'react';
 
 import type { Cluster } from '../../api/models';
 import { Command, type Labwright } from '../../context';
-import { absolute, bytes, bytesOf, money, relative } from '../../format';
+import { absolute, bytes, bytesOf, duration, money, relative } from '../../format';
 import { Header } from '../../ui/panel';
 import { Ago, ErrorNote, Listing, State, useNow, useStore } from '../../ui/states';
+import { linePoints, seenSeconds, type Seen } from './activity';
 import { clientCode, type ClustersModel } from './model';
+import { StartForm } from './start';
+import type { StartModel } from './start-model';
 
 interface Props {
   lw: Labwright;
   model: ClustersModel;
 }
 
-export function ClustersPanel({ lw, model }: Props): JSX.Element {
+export function ClustersPanel({ lw, model, start }: Props & { start: StartModel }): JSX.Element {
   const { trans } = lw;
   const state = useStore(model);
+  const [asking, setAsking] = useState(false);
   useEffect(() => void model.refresh(), [model]);
-  const starters = (
-    <div className="lw-actions">
-      <Starter lw={lw} model={model} engine="dask" label={trans.__('Start Dask')} />
-      <Starter lw={lw} model={model} engine="spark" label={trans.__('Start Spark')} />
-    </div>
+  const form = <StartForm lw={lw} model={model} start={start} onDone={() => setAsking(false)} />;
+  const ask = (
+    <button className="lw-button lw-mod-primary" aria-expanded={asking} onClick={() => setAsking(true)}>
+      {trans.__('New cluster')}
+    </button>
   );
   const some = (state.clusters.value ?? []).length > 0;
   return (
     <>
-      <Header title={trans.__('Clusters')} trans={trans} onRefresh={() => void model.refresh()} />
+      <Header title={trans.__('Clusters')} trans={trans} onRefresh={() => void model.refresh()}>
+        {some && !asking && ask}
+      </Header>
       <div className="lw-scroll lw-pad">
-        {some && starters}
         {state.problem && (
           <ErrorNote trans={trans} problem={state.problem} retry={() => (model.forget(), void model.refresh())} />
         )}
+        {asking && form}
         <Listing
           trans={trans}
           of={state.clusters}
           isEmpty={value => value.length === 0}
           retry={() => void model.refresh()}
           empty={
-            <>
-              <p>{trans.__('No cluster runs. Start one for work that needs more than this server.')}</p>
-              {starters}
-            </>
+            asking ? null : (
+              <>
+                <p>{trans.__('No cluster runs. Start one for work that needs more than this server.')}</p>
+                {ask}
+              </>
+            )
           }
         >
           {clusters => (
@@ -55,19 +63,6 @@ export function ClustersPanel({ lw, model }: Props): JSX.Element {
         </Listing>
       </div>
     </>
-  );
-}
-
-function Starter(props: Props & { engine: 'dask' | 'spark'; label: string }): JSX.Element {
-  const busy = props.model.state.busy.has(props.engine);
-  return (
-    <button
-      className="lw-button lw-mod-primary"
-      disabled={busy}
-      onClick={() => void props.model.start({ engine: props.engine })}
-    >
-      {busy ? props.lw.trans.__('Starting …') : props.label}
-    </button>
   );
 }
 
@@ -91,18 +86,16 @@ function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.
         <dt>{trans.__('Workers')}</dt>
         <dd>
           {cluster.workers}/{cluster.workers_wanted}
-          <meter
-            min={0}
-            max={Math.max(1, cluster.workers_wanted)}
-            value={cluster.workers}
-            aria-label={trans.__('Workers ready')}
-          />
+          {cluster.workers < cluster.workers_wanted && cluster.state !== 'failed' && (
+            <progress max={cluster.workers_wanted} value={cluster.workers} aria-label={trans.__('Workers ready')} />
+          )}
         </dd>
         <dt>{trans.__('Memory')}</dt>
         <dd>
           {cluster.memory_used_bytes === null
             ? bytes(cluster.memory_bytes)
             : bytesOf(cluster.memory_used_bytes, cluster.memory_bytes)}
+          <ActivityLine lw={lw} cluster={cluster} seen={model.state.activity[cluster.id] ?? []} />
         </dd>
         <dt>{trans.__('Cost')}</dt>
         <dd>
@@ -123,7 +116,7 @@ function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.
       <div className="lw-actions">
         {running && (
           <button className="lw-button" onClick={insert} title={clientCode(cluster)}>
-            {trans.__('Client code')}
+            {trans.__('Inject client code')}
           </button>
         )}
         {running && cluster.dashboard_url && (
@@ -131,7 +124,7 @@ function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.
             {trans.__('Dashboard')}
           </a>
         )}
-        {running && (
+        {running && cluster.engine === 'dask' && (
           <button className="lw-button" disabled={busy} onClick={() => void askScale(lw, model, cluster)}>
             {trans.__('Scale')}
           </button>
@@ -148,6 +141,26 @@ function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.
   );
 }
 
+function ActivityLine({ lw, cluster, seen }: { lw: Labwright; cluster: Cluster; seen: readonly Seen[] }): JSX.Element | null {
+  const watched = seenSeconds(seen);
+  if (watched < 30) {
+    return null;
+  }
+  const [width, height] = [96, 18];
+  return (
+    <svg
+      className="lw-activity"
+      width={width}
+      height={height}
+      role="img"
+      aria-label={lw.trans.__('Memory in the last %1', duration(watched))}
+    >
+      <title>{lw.trans.__('Memory in the last %1', duration(watched))}</title>
+      <polyline points={linePoints(seen, cluster.memory_bytes, width, height)} />
+    </svg>
+  );
+}
+
 /** The dashboard through this server, which adds the person's token. */
 function dashboardUrl(cluster: Cluster): string {
   const page = cluster.engine === 'dask' ? 'status' : '';
@@ -155,9 +168,11 @@ function dashboardUrl(cluster: Cluster): string {
 }
 
 async function askScale(lw: Labwright, model: ClustersModel, cluster: Cluster): Promise<void> {
+  const each = cluster.workers_wanted > 0 ? cluster.price_per_hour / cluster.workers_wanted : undefined;
+  const price = each === undefined ? '' : ` · ${money(each, cluster.currency)}/h ${lw.trans.__('each')}`;
   const answer = await InputDialog.getNumber({
     title: lw.trans.__('Scale %1', cluster.name),
-    label: lw.trans.__('Workers (0 to 256)'),
+    label: lw.trans.__('Workers (0 to 256)') + price,
     value: cluster.workers_wanted,
     okLabel: lw.trans.__('Scale')
   });
