@@ -1,5 +1,6 @@
 import type { CommandRegistry } from '@lumino/commands';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { Contents } from '@jupyterlab/services';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Token } from '@lumino/coreutils';
 
@@ -15,6 +16,7 @@ export interface Labwright {
   readonly trans: TranslationBundle;
   readonly commands: CommandRegistry;
   readonly rendermime: IRenderMimeRegistry;
+  readonly contents: Contents.IManager;
 }
 
 export const ILabwright = new Token<Labwright>('@labwright/lab:ILabwright', 'Calls to Labwright and their changes.');

@@ -68,6 +68,7 @@ export class Api {
   run = (id: string): Promise<m.Run> => this.core('GET', `runs/${seg(id)}`);
   cancelRun = (id: string): Promise<m.Run> => this.core('POST', `runs/${seg(id)}/cancel`);
   runNotebook = (id: string): Promise<Record<string, unknown>> => this.core('GET', `runs/${seg(id)}/notebook`);
+  runSource = (id: string): Promise<Record<string, unknown>> => this.core('GET', `runs/${seg(id)}/source`);
   inspect = (content: Record<string, unknown>): Promise<m.Inspection> =>
     this.core('POST', 'notebooks/inspect', { content });
   preview = (schedule: m.Schedule): Promise<m.SchedulePreview> => this.core('POST', 'schedules/preview', schedule);

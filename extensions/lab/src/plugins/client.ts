@@ -23,7 +23,8 @@ export const client: JupyterFrontEndPlugin<Labwright> = {
       live: new Live(api),
       trans: (translator ?? nullTranslator).load('labwright'),
       commands: app.commands,
-      rendermime
+      rendermime,
+      contents: app.serviceManager.contents
     };
   }
 };

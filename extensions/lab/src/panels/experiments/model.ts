@@ -145,6 +145,9 @@ export const metricOf = (run: TrackedRun, key: string): number | undefined =>
 export const paramOf = (run: TrackedRun, key: string): string | undefined =>
   run.data.params?.find(each => each.key === key)?.value;
 
+export const tagOf = (run: TrackedRun, key: string): string | undefined =>
+  run.data.tags?.find(each => each.key === key)?.value;
+
 /** Names of all metrics (or params) of these runs, the most common first. */
 export function keysOf(runs: readonly TrackedRun[], what: 'metrics' | 'params'): string[] {
   const counted = new Map<string, number>();
@@ -189,7 +192,7 @@ function textOf(run: TrackedRun): string {
 }
 
 export function userOf(run: TrackedRun): string {
-  return run.data.tags?.find(tag => tag.key === 'mlflow.user')?.value ?? run.info.user_id ?? '';
+  return tagOf(run, 'mlflow.user') ?? run.info.user_id ?? '';
 }
 
 export interface Compared {
