@@ -159,8 +159,11 @@ def explore_data(steps: Walk, lab: Lab) -> None:
 def run_clusters(steps: Walk, lab: Lab) -> None:
     with steps.step("Start Dask from the panel"):
         panel = lab.open_panel("Clusters")
-        panel.get_by_role("button", name=re.compile("Dask")).first.click()
-        dask = panel.locator(".lw-card").filter(has_text=re.compile("dask", re.IGNORECASE)).first
+        panel.get_by_role("button", name="New cluster").click()
+        form = panel.get_by_role("form", name="Start a cluster")
+        expect(form).to_contain_text("€/h")
+        form.get_by_role("button", name="Start Dask").click()
+        dask = panel.locator("li.lw-card").filter(has_text=re.compile("dask", re.IGNORECASE)).first
         dask.wait_for()
         expect(dask).to_contain_text(re.compile(r"2\s*/\s*2"), timeout=120_000)
     with steps.step("Compute on Dask"):
@@ -173,7 +176,7 @@ def run_clusters(steps: Walk, lab: Lab) -> None:
         assert re.search(r"0\.\d+, 2\)", text), text
     with steps.step("Start Spark with the magic"):
         lab.run_cell("%cluster start spark", seconds=180)
-        spark = panel.locator(".lw-card").filter(has_text=re.compile("spark", re.IGNORECASE)).first
+        spark = panel.locator("li.lw-card").filter(has_text=re.compile("spark", re.IGNORECASE)).first
         expect(spark).to_contain_text(re.compile("running", re.IGNORECASE), timeout=60_000)
     with steps.step("Compute on Spark"):
         text = lab.run_cell(
@@ -184,7 +187,7 @@ def run_clusters(steps: Walk, lab: Lab) -> None:
         assert int(text.split()[-1]) > 10, text
     with steps.step("Both show in the panel; stop them"):
         for engine in ("spark", "dask"):
-            card = panel.locator(".lw-card").filter(has_text=re.compile(engine, re.IGNORECASE)).first
+            card = panel.locator("li.lw-card").filter(has_text=re.compile(engine, re.IGNORECASE)).first
             card.get_by_role("button", name="Stop").click()
             steps.page.locator(".jp-Dialog").get_by_role("button", name="Stop").click()
             expect(card).not_to_contain_text(re.compile("running", re.IGNORECASE), timeout=60_000)
@@ -212,6 +215,7 @@ def track_and_register(steps: Walk, lab: Lab) -> None:
             runs.nth(row).get_by_role("checkbox").check()
         panel.get_by_role("button", name=re.compile("^Compare")).click()
         expect(page.get_by_role("region", name="Metric plot")).to_be_visible()
+        expect(page.get_by_role("region", name="Notebooks")).to_contain_text("Both had the same source")
 
 
 def schedule(steps: Walk, lab: Lab) -> None:
@@ -236,6 +240,11 @@ def schedule(steps: Walk, lab: Lab) -> None:
         expect(view).to_contain_text(re.compile("succeeded", re.IGNORECASE), timeout=240_000)
     with steps.step("Its output notebook"):
         expect(view.locator(".lw-notebook-host")).to_contain_text("Tracking is on")
+    with steps.step("Its resources and source"):
+        view.get_by_role("tab", name="Resources").click()
+        expect(view.get_by_role("region", name="Time by cell")).to_be_visible()
+        view.get_by_role("tab", name="Source & diff").click()
+        expect(view).to_contain_text("The notebook is as it was when this run began.")
     with steps.step("Jobs panel"):
         panel = lab.open_panel("Jobs")
         expect(panel.get_by_text("late_flights").first).to_be_visible()

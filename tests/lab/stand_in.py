@@ -53,7 +53,7 @@ NOTEBOOK: dict[str, Any] = {
         {
             "cell_type": "code",
             "id": "c",
-            "metadata": {"trusted": True},
+            "metadata": {"trusted": True, "papermill": {"duration": 1.24}},
             "execution_count": 2,
             "outputs": [
                 {
@@ -72,7 +72,7 @@ NOTEBOOK: dict[str, Any] = {
         {
             "cell_type": "code",
             "id": "d",
-            "metadata": {},
+            "metadata": {"papermill": {"duration": 68.3}},
             "execution_count": 3,
             "outputs": [{"output_type": "stream", "name": "stdout", "text": "fitted 57 431 rows\n"}],
             "source": "fit(flights)",
@@ -170,7 +170,7 @@ def cluster(
         owner="alice",
         state=state,
         workers=workers,
-        workers_wanted=2,
+        workers_wanted=max(2, workers),
         cpu=2,
         memory_bytes=4 * GIB,
         memory_used_bytes=int(1.3 * GIB) if workers else None,
@@ -218,8 +218,18 @@ def me() -> usage.Me:
         card("large", "Large", 8, 32, 0.42),
         card("gpu", "One GPU", 8, 64, 2.4, **gpu),
     ]
+    amounts = [("servers", 1, 1), ("clusters", 2, 3), ("cpu", 5, 10), ("memory_bytes", 10 * GIB, 20 * GIB)]
+    lines = [
+        usage.QuotaLine(resource=name, used=used, limit=limit, left=limit - used) for name, used, limit in amounts
+    ]
     return usage.Me(
-        name="alice", groups=["everyone"], admin=False, currency="EUR", quotas=[], profiles=cards, running=[held]
+        name="alice",
+        groups=["everyone"],
+        admin=False,
+        currency="EUR",
+        quotas=[usage.Quota(account="user:alice", lines=lines)],
+        profiles=cards,
+        running=[held],
     )
 
 
@@ -283,6 +293,13 @@ def core_app(world: World) -> FastAPI:
     def notebook(key: str) -> dict[str, Any]:
         return NOTEBOOK
 
+    @app.get(base + "/runs/{key}/source")
+    def source(key: str) -> dict[str, Any]:
+        cells = [{**cell, "outputs": [], "execution_count": None} for cell in NOTEBOOK["cells"]]
+        if one(world.runs, key).number == 1:
+            cells[-1]["source"] = "fit(flights, depth=6)"
+        return {**NOTEBOOK, "cells": cells}
+
     @app.get(base + "/runs/{key}/log")
     def log(key: str) -> PlainTextResponse:
         return PlainTextResponse("12:00:01 kernel started\n12:00:03 cell 2 of 4\n")
@@ -307,7 +324,7 @@ def core_app(world: World) -> FastAPI:
     def post_cluster(ask: clusters.ClusterRequest) -> clusters.Cluster:
         if len(world.clusters) > 2:
             raise QuotaExceeded("clusters", 1, 0, "user:alice")
-        made = cluster(f"{ask.engine}-{len(world.clusters)}", ask.engine, "running", 2, None)
+        made = cluster(f"{ask.engine}-{len(world.clusters)}", ask.engine, "running", ask.workers, None)
         world.clusters.append(made)
         return made
 
@@ -395,7 +412,10 @@ def tracked(number: int, stamp: int) -> dict[str, Any]:
         "data": {
             "metrics": [{"key": key, "value": value, "timestamp": stamp, "step": 0} for key, value in metrics.items()],
             "params": [{"key": key, "value": value} for key, value in params.items()],
-            "tags": [{"key": "mlflow.user", "value": "alice"}],
+            "tags": [
+                {"key": "mlflow.user", "value": "alice"},
+                {"key": "labwright.run_id", "value": f"r{1 + number % 3}"},
+            ],
         },
     }
 

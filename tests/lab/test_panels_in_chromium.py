@@ -157,7 +157,62 @@ def test_axe_finds_nothing_in_the_panels(page: Page, scheme: Literal["light", "d
     page.click(".lw-run:has-text('failed')")
     expect(page.locator(".lw-notebook")).to_contain_text("fitted 57 431 rows")
     found["run"] = faults(page, ".lw-view:not(.lm-mod-hidden)")
+    page.get_by_role("tab", name="Resources").click()
+    expect(page.get_by_role("region", name="Time by cell")).to_contain_text("fit(flights)")
+    found["resources"] = faults(page, ".lw-view:not(.lm-mod-hidden)")
+    page.get_by_role("tab", name="Source & diff").click()
+    page.get_by_label("Compare with").select_option("run 1")
+    expect(page.locator(".lw-diff .lw-mod-added")).to_have_text("+fit(flights)")
+    found["source"] = faults(page, ".lw-view:not(.lm-mod-hidden)")
+    card(page, "Clusters")
+    page.get_by_role("button", name="New cluster").click()
+    expect(page.locator(".lw-price-line")).to_contain_text("€/h")
+    found["start"] = faults(page, ".lw-panel:not(.lm-mod-hidden)")
+    compare_all(page)
+    found["compare"] = faults(page, ".lw-view:visible")
     assert not any(found.values()), "\n".join(f"{name}: {line}" for name, lines in found.items() for line in lines)
+
+
+def compare_all(page: Page) -> None:
+    """Open the comparison of all runs of an experiment."""
+    page.locator(".lm-TabBar-tab[data-id='labwright-experiments']").click()
+    page.click(".lw-run-name:text-is('late-flights')")
+    for box in page.locator(".lw-mod-runs tbody input").all():
+        box.check()
+    page.get_by_role("button", name="Compare 4 runs").click()
+    expect(page.locator(".lw-curves canvas, .lw-bars").first).to_be_visible()
+
+
+def test_a_cluster_is_started_at_the_price_that_is_shown(page: Page, lab: tuple[str, str]) -> None:
+    card(page, "Clusters")
+    page.get_by_role("button", name="New cluster").click()
+    form = page.get_by_role("form", name="Start a cluster")
+    expect(form.locator(".lw-price-line")).to_contain_text("2 CPU · 4 GB · 0.10 €/h")
+    form.get_by_label("Workers").fill("6")
+    expect(form.locator(".lw-price-line")).to_contain_text("This does not fit: only 5 CPU")
+    form.get_by_label("Workers").fill("3")
+    expect(form.locator(".lw-field-error")).to_have_count(0)
+    form.get_by_role("button", name="Start Dask").click()
+    expect(form).to_have_count(0)
+    started = page.get_by_role("listitem", name="dask-2")
+    expect(started).to_contain_text("3/3")
+    started.get_by_role("button", name="Stop").click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Stop").click()
+    expect(started).to_have_count(0)
+
+
+def test_runs_are_compared_by_curves_parallel_coordinates_params_and_notebooks(page: Page) -> None:
+    card(page, "Experiments")
+    compare_all(page)
+    view = page.locator(".lw-view:visible")
+    view.get_by_label("Metric").select_option("loss")
+    expect(view.locator(".lw-curves canvas")).to_be_visible()
+    expect(view.locator(".lw-parallel polyline")).to_have_count(4)
+    expect(view.get_by_role("region", name="Notebooks").locator(".lw-diff, .lw-empty")).to_be_visible()
+    view.get_by_label("Before").select_option("gifted-crane")
+    view.get_by_label("After").select_option("calm-otter")
+    expect(view.locator(".lw-diff .lw-mod-removed")).to_have_text("−fit(flights, depth=6)")
+    expect(view.locator(".lw-diff .lw-mod-added")).to_have_text("+fit(flights)")
 
 
 def test_scripts_in_outputs_do_not_run(page: Page) -> None:

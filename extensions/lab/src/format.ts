@@ -61,6 +61,15 @@ export function duration(seconds: number): string {
   return `${Math.round(hours / 24)} d`;
 }
 
+/** How long something took: '1.24 s', '1 m 12 s', '2 h 5 m'. */
+export function took(seconds: number): string {
+  if (seconds < 10) {
+    return `${seconds.toFixed(seconds < 1 ? 2 : 1)} s`;
+  }
+  const whole = Math.round(seconds);
+  return whole < 60 || whole >= 3600 ? duration(whole) : `${Math.floor(whole / 60)} m ${whole % 60} s`;
+}
+
 /** '3 m ago', 'in 5 h'. */
 export function relative(time: string | number, now: number): string {
   const seconds = (new Date(time).getTime() - now) / 1000;

@@ -3,7 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { Api, queryString } from './api/client';
 import { Live, parseMessage } from './api/live';
 import { problemFrom } from './api/problem';
-import { bytesOf, duration, inZone, money, relative } from './format';
+import { bytesOf, duration, inZone, money, relative, took } from './format';
 import { ClustersModel, clientCode } from './panels/clusters/model';
 import { DataModel, bySchema, queryFor, quoted } from './panels/data/model';
 import { alignSteps, arrange, diffParams } from './panels/experiments/model';
@@ -38,6 +38,7 @@ describe('what people read', () => {
 
   it('writes times, money and zones', () => {
     expect([duration(59), duration(3600), duration(3900), duration(200000)]).toEqual(['59 s', '1 h', '1 h 5 m', '2 d']);
+    expect([took(0.123), took(1.24), took(59.6), took(72), took(3900)]).toEqual(['0.12 s', '1.2 s', '1 m 0 s', '1 m 12 s', '1 h 5 m']);
     expect([relative(NOW - 180_000, NOW), relative(NOW + 7200_000, NOW)]).toEqual(['3 m ago', 'in 2 h']);
     expect([money(0.004, 'EUR'), money(2.4, 'USD'), money(0, null)]).toEqual(['0.0040 €', '2.40 $', '0.00 €']);
     expect(inZone('2026-11-22T05:00:00Z', 'Europe/Berlin')).toBe('Sun 22 Nov 06:00');

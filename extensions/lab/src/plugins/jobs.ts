@@ -2,6 +2,7 @@ import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } fro
 import { ICommandPalette } from '@jupyterlab/apputils';
 import { createElement } from 'react';
 
+import { Problem } from '../api/problem';
 import { Command, ILabwright, type Labwright } from '../context';
 import { jobsIcon } from '../icons';
 import { addSidePanel, showView } from './panels';
@@ -50,10 +51,20 @@ async function openRun(app: JupyterFrontEnd, lw: Labwright, id: string): Promise
     bring: async () => {
       const [{ RunPage }, { RunModel }] = await Promise.all([
         import('../panels/jobs/run'),
-        import('../panels/jobs/model')
+        import('../panels/jobs/run-model')
       ]);
-      const model = new RunModel(lw.api, lw.live, id);
+      const model = new RunModel(lw.api, lw.live, id, path => readNotebook(lw, path));
       return () => createElement(RunPage, { lw, model });
     }
   });
+}
+
+/** The notebook as it is now in the person's home. */
+async function readNotebook(lw: Labwright, path: string): Promise<Record<string, unknown>> {
+  const { content } = await lw.contents.get(path, { type: 'notebook', content: true }).catch(() => {
+    throw new Problem(lw.trans.__('%1 is not in your home any more, or cannot be read.', path), {
+      remedy: lw.trans.__('Compare with another run, or look at all of the source.')
+    });
+  });
+  return content as Record<string, unknown>;
 }

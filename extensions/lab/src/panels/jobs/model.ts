@@ -39,7 +39,7 @@ const ACTIVE_MS = 1_500;
 const REFRESH_MS = 30_000;
 
 /** How soon to look again at what runs: seldom while changes are told of. */
-const lookAgain = (live: Live): number => (live.flows ? REFRESH_MS : ACTIVE_MS);
+export const lookAgain = (live: Live): number => (live.flows ? REFRESH_MS : ACTIVE_MS);
 
 /** Jobs and their runs; live by events, and by a poll as long as something runs and no events come. */
 export class JobsModel extends Store<JobsState> {
@@ -124,87 +124,5 @@ export class JobsModel extends Store<JobsState> {
       const pause = isAway(this.state.jobs) ? AWAY_MS : active ? lookAgain(this._live) : REFRESH_MS;
       this._timer = setTimeout(() => (this._hidden() ? this.plan() : void this.refresh()), pause);
     }
-  }
-}
-
-export interface RunState {
-  run: Loadable<Run>;
-  notebook: Loadable<Record<string, unknown>>;
-  log: Loadable<string>;
-  tab: 'output' | 'log' | 'details';
-  problem: Problem | undefined;
-}
-
-/** One run as it grows. */
-export class RunModel extends Store<RunState> {
-  private readonly _watch: IDisposable;
-  private _timer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor(
-    private readonly _api: Api,
-    private readonly _live: Live,
-    readonly id: string,
-    private readonly _hidden: () => boolean = () => document.hidden
-  ) {
-    super({ run: LOADING, notebook: LOADING, log: LOADING, tab: 'output', problem: undefined });
-    this._watch = _live.watch(['run'], () => void this.refresh());
-  }
-
-  override dispose(): void {
-    clearTimeout(this._timer);
-    this._watch.dispose();
-    super.dispose();
-  }
-
-  async refresh(): Promise<void> {
-    const run = await load(this.state.run, () => this._api.run(this.id));
-    this.set({ run });
-    await this.loadTab();
-    clearTimeout(this._timer);
-    if (!this.isDisposed && run.value && !isFinal(run.value)) {
-      this._timer = setTimeout(() => void this.look(), lookAgain(this._live));
-    }
-  }
-
-  async show(tab: RunState['tab']): Promise<void> {
-    this.set({ tab });
-    await this.loadTab();
-  }
-
-  async cancel(): Promise<void> {
-    await this.act(() => this._api.cancelRun(this.id));
-  }
-
-  rerun(): Promise<Run | undefined> {
-    const run = this.state.run.value;
-    return run ? this.act(() => this._api.startRun(run.job_id, { parameters: run.parameters })) : Promise.resolve(undefined);
-  }
-
-  private async look(): Promise<void> {
-    if (this._hidden()) {
-      this._timer = setTimeout(() => void this.look(), lookAgain(this._live));
-    } else {
-      await this.refresh();
-    }
-  }
-
-  private async loadTab(): Promise<void> {
-    if (this.state.tab === 'output') {
-      this.set({ notebook: await load(this.state.notebook, () => this._api.runNotebook(this.id)) });
-    } else if (this.state.tab === 'log') {
-      this.set({ log: await load(this.state.log, () => this._api.runLog(this.id)) });
-    }
-  }
-
-  private async act<T>(work: () => Promise<T>): Promise<T | undefined> {
-    this.set({ problem: undefined });
-    let done: T | undefined;
-    try {
-      done = await work();
-    } catch (error) {
-      this.set({ problem: asProblem(error) });
-    }
-    await this.refresh();
-    return done;
   }
 }

@@ -1,14 +1,8 @@
 import { OutputArea, OutputAreaModel } from '@jupyterlab/outputarea';
 import { MimeModel, type IRenderMimeRegistry } from '@jupyterlab/rendermime';
-import type { IOutput } from '@jupyterlab/nbformat';
 import { Panel, Widget } from '@lumino/widgets';
 
-interface CellLike {
-  cell_type: string;
-  source: string;
-  outputs: IOutput[];
-  execution_count: number | null;
-}
+import { readCells, type CellLike } from './output-cells';
 
 /**
  * A notebook to look at: never trusted, so no script of its outputs runs, and nothing can be edited. Cells that did
@@ -60,15 +54,4 @@ export class NotebookView extends Panel {
     }
     return panel;
   }
-}
-
-/** The cells of a notebook's JSON, whatever stands in it. */
-export function readCells(content: Record<string, unknown>): CellLike[] {
-  const cells = Array.isArray(content.cells) ? (content.cells as Partial<CellLike>[]) : [];
-  return cells.map(cell => ({
-    cell_type: String(cell.cell_type ?? 'raw'),
-    source: Array.isArray(cell.source) ? cell.source.join('') : String(cell.source ?? ''),
-    outputs: Array.isArray(cell.outputs) ? cell.outputs : [],
-    execution_count: typeof cell.execution_count === 'number' ? cell.execution_count : null
-  }));
 }

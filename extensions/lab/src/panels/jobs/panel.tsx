@@ -158,7 +158,7 @@ function JobDetails({ lw, model, job }: Props & { job: Job }): JSX.Element {
 
 function RunItem({ lw, run }: { lw: Labwright; run: Run }): JSX.Element {
   const now = useNow(isFinal(run) ? 60_000 : 1_000);
-  const took = seconds(run, now);
+  const lasted = seconds(run, now);
   return (
     <li>
       <button
@@ -170,7 +170,7 @@ function RunItem({ lw, run }: { lw: Labwright; run: Run }): JSX.Element {
         <RunBadge run={run} />
         <span className="lw-faint">
           <Ago time={run.created} />
-          {took !== undefined && isFinal(run) && ` · ${duration(took)}`}
+          {lasted !== undefined && isFinal(run) && ` · ${duration(lasted)}`}
         </span>
       </button>
     </li>

@@ -3,11 +3,14 @@ import { useEffect, useLayoutEffect, useRef } from 'react';
 
 import type { CellError, Run } from '../../api/models';
 import { Command, type Labwright } from '../../context';
-import { absolute, bytes, duration, money } from '../../format';
+import { bytes, money, took } from '../../format';
 import { ErrorNote, Listing, useNow, useStore } from '../../ui/states';
-import { isFinal, seconds, type RunModel, type RunState } from './model';
+import { isFinal, seconds } from './model';
 import { NotebookView } from './output';
 import { RunBadge } from './panel';
+import { TABS, type RunModel, type Tab } from './run-model';
+import { Resources } from './run-resources';
+import { Source } from './run-source';
 
 interface Props {
   lw: Labwright;
@@ -20,6 +23,7 @@ export function RunPage({ lw, model }: Props): JSX.Element {
   const state = useStore(model);
   useEffect(() => {
     void model.refresh();
+    void model.meet();
     return () => model.dispose();
   }, [model]);
   return (
@@ -31,11 +35,12 @@ export function RunPage({ lw, model }: Props): JSX.Element {
             {state.problem && <ErrorNote trans={trans} problem={state.problem} />}
             {run.error && <CellErrorNote lw={lw} error={run.error} />}
             {!run.error && run.reason && <p className="lw-reason">{run.reason}</p>}
-            <Tabs lw={lw} model={model} />
+            <Tabs lw={lw} model={model} run={run} />
             <div className="lw-tab-body" role="tabpanel" aria-label={trans.__('Run')}>
               {state.tab === 'output' && <Output lw={lw} model={model} run={run} />}
               {state.tab === 'log' && <Log lw={lw} model={model} />}
-              {state.tab === 'details' && <Details lw={lw} run={run} />}
+              {state.tab === 'resources' && <Resources lw={lw} model={model} run={run} />}
+              {state.tab === 'source' && <Source lw={lw} model={model} />}
             </div>
           </>
         )}
@@ -66,7 +71,7 @@ function RunHead({ lw, model, run }: Props & { run: Run }): JSX.Element {
               {name}={typeof value === 'string' ? value : JSON.stringify(value)}
             </code>
           ))}
-          <Facts lw={lw} run={run} />
+          <Facts lw={lw} model={model} run={run} />
         </p>
         {!isFinal(run) && run.cells > 0 && (
           <progress max={run.cells} value={run.cell} aria-label={trans.__('Cells finished')} />
@@ -85,13 +90,13 @@ function RunHead({ lw, model, run }: Props & { run: Run }): JSX.Element {
   );
 }
 
-function Facts({ lw, run }: { lw: Labwright; run: Run }): JSX.Element {
+function Facts({ lw, model, run }: Props & { run: Run }): JSX.Element {
   const now = useNow(isFinal(run) ? 60_000 : 1_000);
-  const took = seconds(run, now);
+  const lasted = seconds(run, now);
   const facts = [
-    run.profile,
-    money(run.cost, null),
-    took === undefined ? undefined : duration(took),
+    model.profile?.name ?? run.profile,
+    money(run.cost, model.state.me?.currency),
+    lasted === undefined ? undefined : took(lasted),
     run.peak_memory_bytes === null ? undefined : lw.trans.__('peak %1', bytes(run.peak_memory_bytes))
   ];
   return <span className="lw-faint">{facts.filter(Boolean).join(' · ')}</span>;
@@ -118,32 +123,49 @@ function CellErrorNote({ lw, error }: { lw: Labwright; error: CellError }): JSX.
   );
 }
 
-const TABS: RunState['tab'][] = ['output', 'log', 'details'];
-
-function Tabs({ lw, model }: Props): JSX.Element {
+function Tabs({ lw, model, run }: Props & { run: Run }): JSX.Element {
   const { trans } = lw;
-  const names = { output: trans.__('Output'), log: trans.__('Log'), details: trans.__('Details') };
+  const list = useRef<HTMLDivElement>(null);
+  const names: Record<Tab, string> = {
+    output: trans.__('Output'),
+    log: trans.__('Log'),
+    resources: trans.__('Resources'),
+    source: trans.__('Source & diff')
+  };
   const step = (by: number): void => {
-    const next = TABS[(TABS.indexOf(model.state.tab) + by + TABS.length) % TABS.length];
-    void model.show(next ?? 'output');
+    const at = (TABS.indexOf(model.state.tab) + by + TABS.length) % TABS.length;
+    void model.show(TABS[at] ?? 'output');
+    list.current?.querySelectorAll('button')[at]?.focus();
+  };
+  const openMlflow = (): void => {
+    const args = { experiment: run.mlflow_experiment_id, run: run.mlflow_run_id };
+    void lw.commands.execute(Command.openMlflow, args);
   };
   return (
-    <div
-      className="lw-tabs"
-      role="tablist"
-      onKeyDown={event => (event.key === 'ArrowRight' ? step(1) : event.key === 'ArrowLeft' ? step(-1) : undefined)}
-    >
-      {TABS.map(tab => (
-        <button
-          key={tab}
-          role="tab"
-          aria-selected={model.state.tab === tab}
-          tabIndex={model.state.tab === tab ? 0 : -1}
-          onClick={() => void model.show(tab)}
-        >
-          {names[tab]}
+    <div className="lw-tabs">
+      <div
+        ref={list}
+        role="tablist"
+        aria-label={trans.__('Parts of the run')}
+        onKeyDown={event => (event.key === 'ArrowRight' ? step(1) : event.key === 'ArrowLeft' ? step(-1) : undefined)}
+      >
+        {TABS.map(tab => (
+          <button
+            key={tab}
+            role="tab"
+            aria-selected={model.state.tab === tab}
+            tabIndex={model.state.tab === tab ? 0 : -1}
+            onClick={() => void model.show(tab)}
+          >
+            {names[tab]}
+          </button>
+        ))}
+      </div>
+      {run.mlflow_run_id && (
+        <button className="lw-link" onClick={openMlflow}>
+          {trans.__('MLflow run ↗')}
         </button>
-      ))}
+      )}
     </div>
   );
 }
@@ -199,47 +221,5 @@ function Log({ lw, model }: Props): JSX.Element {
         </pre>
       )}
     </Listing>
-  );
-}
-
-function Details({ lw, run }: { lw: Labwright; run: Run }): JSX.Element {
-  const { trans } = lw;
-  const rows: [string, string | null][] = [
-    [trans.__('Notebook'), run.notebook_path],
-    [trans.__('Owner'), run.owner],
-    [trans.__('Started by'), run.trigger === 'schedule' ? trans.__('its schedule') : trans.__('a person or program')],
-    [trans.__('For the firing of'), run.slot && absolute(run.slot)],
-    [trans.__('Asked'), absolute(run.created)],
-    [trans.__('Started'), run.started && absolute(run.started)],
-    [trans.__('Finished'), run.finished && absolute(run.finished)],
-    [trans.__('Attempt'), String(run.attempt)],
-    [trans.__('CPU time'), run.cpu_seconds === null ? null : duration(run.cpu_seconds)],
-    [trans.__('Peak memory'), run.peak_memory_bytes === null ? null : bytes(run.peak_memory_bytes)],
-    [trans.__('Cost'), money(run.cost, null)],
-    [trans.__('Source'), run.source_digest],
-    [trans.__('Run id'), run.id]
-  ];
-  const openMlflow = (): void => {
-    const args = { experiment: run.mlflow_experiment_id, run: run.mlflow_run_id };
-    void lw.commands.execute(Command.openMlflow, args);
-  };
-  return (
-    <>
-      <dl className="lw-facts lw-mod-wide">
-        {rows
-          .filter(([, value]) => value)
-          .map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
-      </dl>
-      {run.mlflow_run_id && (
-        <button className="lw-button" onClick={openMlflow}>
-          {trans.__('MLflow run ↗')}
-        </button>
-      )}
-    </>
   );
 }
