@@ -123,7 +123,7 @@ class World:
         self.runs = [
             run(3, "running", 0.4, cell=2),
             run(2, "failed", 95, error=failed, reason="Cell 3 raised.", parameters={"carrier": "ZZ", "month": 7}),
-            run(1, "succeeded", 1500, trigger="schedule", slot=NOW - timedelta(days=1)),
+            run(1, "succeeded", 1500, trigger="schedule", slot=NOW - timedelta(days=1), source_digest="sha256:07e4"),
         ]
         daily = jobs.Schedule(cron="0 6 * * *", timezone="Europe/Berlin")
         self.jobs = [self.job("j1", "late_flights", daily, self.runs[0]), self.job("j2", "clean weather", None, None)]
@@ -219,9 +219,7 @@ def me() -> usage.Me:
         card("gpu", "One GPU", 8, 64, 2.4, **gpu),
     ]
     amounts = [("servers", 1, 1), ("clusters", 2, 3), ("cpu", 5, 10), ("memory_bytes", 10 * GIB, 20 * GIB)]
-    lines = [
-        usage.QuotaLine(resource=name, used=used, limit=limit, left=limit - used) for name, used, limit in amounts
-    ]
+    lines = [usage.QuotaLine(resource=name, used=used, limit=limit, left=limit - used) for name, used, limit in amounts]
     return usage.Me(
         name="alice",
         groups=["everyone"],
@@ -241,6 +239,30 @@ COLUMNS = [
     connections.Column(name="time_hour", type="timestamp with time zone"),
     connections.Column(name="tailnum", type="text", masked=True),
 ]
+
+
+CARRIERS = [("UA", 58665), ("B6", 54635), ("EV", 54173), ("DL", 48110), ("AA", 32729), ("OO", 32)]
+PROFILES = {
+    "carrier": connections.ColumnProfile(
+        rows=336776,
+        nulls=0,
+        distinct=16,
+        least="9E",
+        greatest="YV",
+        common=[connections.CommonValue(value=name, rows=rows) for name, rows in CARRIERS],
+        bins=[],
+    ),
+    "arr_delay": connections.ColumnProfile(
+        rows=336776,
+        nulls=9430,
+        distinct=577,
+        least=-86,
+        greatest=1272,
+        mean=6.895,
+        common=[],
+        bins=[connections.Bin(start=-86 + 68 * at, end=-18 + 68 * at, rows=int(250_000 / 4**at)) for at in range(20)],
+    ),
+}
 
 
 def tables() -> list[connections.Table]:
@@ -448,6 +470,10 @@ def data_app(world: World) -> FastAPI:
     @app.get(base + "/connections/{name}/tables/{schema}/{table}")
     def columns(name: str, schema: str, table: str) -> connections.TableColumns:
         return connections.TableColumns(table=tables()[0], columns=COLUMNS)
+
+    @app.get(base + "/connections/{name}/tables/{schema}/{table}/columns/{column}/profile")
+    def profile(name: str, schema: str, table: str, column: str) -> connections.ColumnProfile:
+        return PROFILES.get(column, PROFILES["arr_delay"])
 
     @app.get(base + "/connections/{name}/tables/{schema}/{table}/preview")
     def preview(name: str, schema: str, table: str) -> connections.Preview:

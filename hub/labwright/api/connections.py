@@ -56,6 +56,32 @@ class Preview(Wire):
     seconds: float
 
 
+class CommonValue(Wire):
+    value: Any
+    rows: int
+
+
+class Bin(Wire):
+    """From `start` to below `end`; the last one holds the greatest value too."""
+
+    start: float
+    end: float
+    rows: int
+
+
+class ColumnProfile(Wire):
+    """What is in a column; what its type does not allow to compare is None or empty."""
+
+    rows: int
+    nulls: int
+    distinct: int | None = Field(description="Values that differ.")
+    least: Any = None
+    greatest: Any = None
+    mean: float | None = None
+    common: list[CommonValue] = Field(description="The most common values, the most common first.")
+    bins: list[Bin] = Field(description="Of numbers: how they lie between least and greatest.")
+
+
 class Origin(Wire):
     """Where a query came from, for the audit trail."""
 

@@ -84,6 +84,11 @@ export class Api {
     this.data('GET', `connections/${seg(connection)}/catalog`, undefined, { search });
   columns = (connection: string, table: m.Table): Promise<m.TableColumns> =>
     this.data('GET', `connections/${seg(connection)}/tables/${seg(table.schema_name)}/${seg(table.name)}`);
+  columnProfile = (connection: string, table: m.Table, column: string): Promise<m.ColumnProfile> =>
+    this.data(
+      'GET',
+      `connections/${seg(connection)}/tables/${seg(table.schema_name)}/${seg(table.name)}/columns/${seg(column)}/profile`
+    );
   tablePreview = (connection: string, schema: string, table: string): Promise<m.Preview> =>
     this.data('GET', `connections/${seg(connection)}/tables/${seg(schema)}/${seg(table)}/preview`, undefined, {
       limit: 100

@@ -27,6 +27,12 @@ export interface AuditRow {
   digest: string;
 }
 
+export interface Bin {
+  start: number;
+  end: number;
+  rows: number;
+}
+
 export interface Catalog {
   connection: string;
   tables: Table[];
@@ -101,6 +107,25 @@ export interface Column {
   type: string;
   nullable: boolean;
   masked: boolean;
+}
+
+export interface ColumnProfile {
+  rows: number;
+  nulls: number;
+  /** Values that differ. */
+  distinct: number | null;
+  least: unknown;
+  greatest: unknown;
+  mean: number | null;
+  /** The most common values, the most common first. */
+  common: CommonValue[];
+  /** Of numbers: how they lie between least and greatest. */
+  bins: Bin[];
+}
+
+export interface CommonValue {
+  value: unknown;
+  rows: number;
 }
 
 export interface Connection {

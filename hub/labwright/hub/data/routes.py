@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from labwright.api.connections import (
     ARROW_STREAM,
     Catalog,
+    ColumnProfile,
     Connection,
     ConnectionPage,
     ConnectionRequest,
     Grant,
-    Origin,
     Preview,
     QueryRequest,
     TableColumns,
@@ -27,10 +26,10 @@ from labwright.api.errors import InvalidRequest, LabwrightError, NotFound, Unava
 from labwright.api.usage import AuditPage
 from labwright.hub.callers import AdminCaller, Caller, DataCaller
 from labwright.hub.data import catalog as views
-from labwright.hub.data import drivers
+from labwright.hub.data import drivers, profile
 from labwright.hub.data.gateway import Gateway, QueryResponse
+from labwright.hub.data.reading import read
 from labwright.hub.data.store import Definition
-from labwright.hub.data.workers import WorkerFailure
 
 HEALTH_SECONDS = 4.0
 MAX_PREVIEW = 1000
@@ -185,28 +184,31 @@ async def preview(
     definition, grants = await _granted(service, name, caller)
     shown = views.columns_of(await service.workers.catalog(definition), grants, schema, table)
     sql = views.preview_sql(schema, table, limit, drivers.find(definition.driver).dialect)
-    query = await service.prepare(name, QueryRequest(sql=sql, limit=limit, origin=Origin()), caller)
-    outcome: dict[str, Any] = {"state": "failed", "preview": True}
-    try:
-        body = bytearray()
-        async with service.place(query):
-            exchange = await service.begin(query)
-            try:
-                async with asyncio.timeout(60), aclosing(exchange.frames()) as frames:
-                    async for kind, payload in frames:
-                        body += payload if kind == b"D" else b""
-            except TimeoutError:
-                raise Unavailable(f"The connection '{name}'") from None
-            except WorkerFailure as failure:
-                raise service.failure(query, failure) from None
-            finally:
-                exchange.close()
-        rows = await run_in_threadpool(views.json_rows, bytes(body))
-        outcome |= {"state": "succeeded", "rows": len(rows)}
-    finally:
-        seconds = round(time.monotonic() - started, 3)
-        await asyncio.shield(service.finished(query, outcome | {"seconds": seconds}))
+    rows = await read(service, name, sql, limit, caller, "preview")
+    seconds = round(time.monotonic() - started, 3)
     return Preview(table=shown.table, columns=shown.columns, rows=rows, seconds=seconds)
+
+
+@router.get("/connections/{name}/tables/{schema}/{table}/columns/{column}/profile")
+async def column_profile(
+    name: str, schema: str, table: str, column: str, service: Service, caller: DataCaller
+) -> ColumnProfile:
+    """What is in one column: nulls, distinct and common values, extremes, a histogram; reads the whole column."""
+    definition, grants = await _granted(service, name, caller)
+    shown = views.columns_of(await service.workers.catalog(definition), grants, schema, table)
+    found = next((each for each in shown.columns if each.name == column), None)
+    if found is None:
+        raise NotFound("column", column)
+    ask = profile.Statements(schema, table, column, drivers.find(definition.driver).dialect)
+
+    async def rows(sql: str) -> list[list[Any]]:
+        return await read(service, name, sql, MAX_PREVIEW, caller, "profile")
+
+    kind = profile.kind_of(found.type)
+    (totals,) = await rows(ask.totals(kind))
+    at = profile.span(totals, kind, found.type)
+    common = [] if kind == "other" else await rows(ask.common())
+    return profile.assemble(totals, common, at, [] if at is None else await rows(ask.bins(*at)))
 
 
 @router.post(

@@ -2,7 +2,7 @@ import type { IDisposable } from '@lumino/disposable';
 
 import type { Api } from '../../api/client';
 import type { Live } from '../../api/live';
-import type { Column, Connection, Table } from '../../api/models';
+import type { Column, ColumnProfile, Connection, Table } from '../../api/models';
 import { asProblem } from '../../api/problem';
 import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../store';
 
@@ -12,6 +12,8 @@ export interface DataState {
   tables: Readonly<Record<string, Loadable<readonly Table[]>>>;
   /** Columns by `tableKey`, once the table has been opened. */
   columns: Readonly<Record<string, Loadable<readonly Column[]>>>;
+  /** What is in a column by `columnKey`, once it has been opened. */
+  profiles: Readonly<Record<string, Loadable<ColumnProfile>>>;
   open: ReadonlySet<string>;
   search: string;
 }
@@ -19,6 +21,8 @@ export interface DataState {
 export const schemaKey = (connection: string, schema: string): string => `${connection}\n${schema}`;
 export const tableKey = (connection: string, table: Table): string =>
   `${connection}\n${table.schema_name}\n${table.name}`;
+export const columnKey = (connection: string, table: Table, column: string): string =>
+  `${tableKey(connection, table)}\n${column}`;
 
 /** The tree of connections, schemas, tables and columns; each level is fetched when it is opened. */
 export class DataModel extends Store<DataState> {
@@ -30,7 +34,7 @@ export class DataModel extends Store<DataState> {
     live: Live,
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
-    super({ connections: LOADING, tables: {}, columns: {}, open: new Set(), search: '' });
+    super({ connections: LOADING, tables: {}, columns: {}, profiles: {}, open: new Set(), search: '' });
     this._watch = live.watch(['connection'], () => void this.refresh());
   }
 
@@ -80,6 +84,20 @@ export class DataModel extends Store<DataState> {
   }
 
   /** Look for tables and columns; all that may be read are opened, since a match may lie in any. */
+  async toggleColumn(connection: string, table: Table, column: string): Promise<void> {
+    const key = columnKey(connection, table, column);
+    if (this.flip(key) && this.state.profiles[key]?.value === undefined) {
+      await this.loadProfile(connection, table, column);
+    }
+  }
+
+  async loadProfile(connection: string, table: Table, column: string): Promise<void> {
+    const keep = (profile: Loadable<ColumnProfile>): void =>
+      this.set({ profiles: { ...this.state.profiles, [columnKey(connection, table, column)]: profile } });
+    keep(LOADING);
+    keep(await load<ColumnProfile>(LOADING, () => this._api.columnProfile(connection, table, column)));
+  }
+
   async find(search: string): Promise<void> {
     this.set({ search });
     if (search.trim() === '') {

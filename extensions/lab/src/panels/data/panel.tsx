@@ -1,13 +1,14 @@
 import { caretDownIcon, caretRightIcon, tableRowsIcon } from '@jupyterlab/ui-components';
 import { useEffect, type KeyboardEvent, type ReactNode } from 'react';
 
-import type { Connection, Table } from '../../api/models';
+import type { Column, Connection, Table } from '../../api/models';
 import { Command, type Labwright } from '../../context';
 import { count } from '../../format';
 import { LOADING } from '../../store';
 import { Header } from '../../ui/panel';
 import { ErrorNote, Listing, Search, Skeleton, State, useStore } from '../../ui/states';
-import { bySchema, queryFor, schemaKey, shortType, tableKey, type DataModel } from './model';
+import { bySchema, columnKey, queryFor, schemaKey, shortType, tableKey, type DataModel } from './model';
+import { ProfileView } from './profile';
 
 interface Props {
   lw: Labwright;
@@ -169,18 +170,60 @@ function TableItem({ lw, model, connection, table }: Props & { connection: strin
       {open && columns.value && (
         <ul role="group">
           {columns.value.map(column => (
-            <li key={column.name} role="treeitem" aria-level={4} aria-selected={false} className="lw-column">
-              <span>{column.name}</span>
-              <span className="lw-faint" title={column.type}>
-                {column.masked && trans.__('masked · ')}
-                {shortType(column.type)}
-              </span>
-            </li>
+            <ColumnItem key={column.name} {...{ lw, model, connection, table, column }} />
           ))}
         </ul>
       )}
     </li>
   );
+}
+
+/** A column with its type; opened it shows what is in it. */
+function ColumnItem({ lw, model, connection, table, column }: ColumnItemProps): JSX.Element {
+  const { trans } = lw;
+  const key = columnKey(connection, table, column.name);
+  const open = model.state.open.has(key);
+  const profile = model.state.profiles[key] ?? LOADING;
+  const toggle = (): void => void model.toggleColumn(connection, table, column.name);
+  return (
+    <li role="none" className="lw-column">
+      <Row
+        level={4}
+        open={open}
+        label={column.name}
+        hint={trans.__('What is in %1', column.name)}
+        onToggle={toggle}
+        detail={
+          <span className="lw-faint" title={column.type}>
+            {column.masked && trans.__('masked · ')}
+            {shortType(column.type)}
+          </span>
+        }
+      />
+      {open && (
+        <ul role="group">
+          <li role="treeitem" aria-level={5} aria-selected={false} aria-label={trans.__('What is in %1', column.name)}>
+            <Listing
+              trans={trans}
+              of={profile}
+              rows={2}
+              isEmpty={value => value.rows === 0}
+              empty={<p>{trans.__('The table has no rows that you may read.')}</p>}
+              retry={() => void model.loadProfile(connection, table, column.name)}
+            >
+              {value => <ProfileView lw={lw} profile={value} />}
+            </Listing>
+          </li>
+        </ul>
+      )}
+    </li>
+  );
+}
+
+interface ColumnItemProps extends Props {
+  connection: string;
+  table: Table;
+  column: Column;
 }
 
 interface RowProps {
