@@ -208,6 +208,10 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
   const { sort, search, selected } = model.state;
   const metrics = keysOf(runs, 'metrics').slice(0, SHOWN_KEYS);
   const params = keysOf(runs, 'params').slice(0, SHOWN_KEYS);
+  const open = (id: string): void => {
+    const workspace = model.state.workspace ?? model.state.workspaces[0]?.name;
+    void lw.commands.execute(Command.openMlflow, { experiment: model.state.chosen, run: id, workspace });
+  };
   const head = (by: string, text: string, kind: string): JSX.Element => (
     <th
       key={by}
@@ -248,8 +252,10 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
                     aria-label={trans.__('Select %1', run_name)}
                   />
                 </td>
-                <th scope="row" title={`${run_name} · ${userOf(run)}`}>
-                  <State state={status} text={run_name} />
+                <th scope="row">
+                  <button title={trans.__('%1 by %2: open in MLflow', run_name, userOf(run))} onClick={() => open(run_id)}>
+                    <State state={status} text={run_name} />
+                  </button>
                 </th>
                 {metrics.map(key => {
                   const value = metricOf(run, key);

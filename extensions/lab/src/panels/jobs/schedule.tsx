@@ -2,8 +2,9 @@ import { useEffect, useId, type ReactNode } from 'react';
 
 import type { ProfileCard } from '../../api/models';
 import { Command, type Labwright } from '../../context';
-import { absolute, bytes, inZone, money, relative } from '../../format';
+import { absolute, bytes, inZone, money, relative, took } from '../../format';
 import { ErrorNote, Skeleton, useStore } from '../../ui/states';
+import { isFinal, seconds } from './model';
 import { PRESETS, fits, type Field, type Preset, type ScheduleModel } from './schedule-model';
 
 interface Props {
@@ -52,7 +53,7 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
       {inspection.value === undefined && !inspection.problem && <Skeleton trans={trans} rows={6} />}
       {inspection.value !== undefined && (
         <>
-          <Labelled label={trans.__('Name')} help={existingHelp(lw, model)}>
+          <Labelled label={trans.__('Name')} help={[existingHelp(lw, model), lastTime(lw, model)].filter(Boolean).join(' ')}>
             {(id, described) => (
               <input
                 id={id}
@@ -81,6 +82,21 @@ function existingHelp({ trans }: Labwright, model: ScheduleModel): string | unde
   return model.state.repeat
     ? trans.__('You have a job of this name: its notebook, parameters, profile and schedule become these.')
     : trans.__('You have a job of this name: its notebook, parameters and profile become these; its schedule stays.');
+}
+
+/** What the run before took, beside the choice of a profile. */
+function lastTime({ trans }: Labwright, model: ScheduleModel): string | undefined {
+  const run = model.existing?.last_run;
+  const lasted = run && isFinal(run) ? seconds(run, 0) : undefined;
+  if (!run || lasted === undefined) {
+    return undefined;
+  }
+  const facts = [
+    took(lasted),
+    money(run.cost, model.state.me.value?.currency),
+    run.peak_memory_bytes === null ? undefined : trans.__('peak %1', bytes(run.peak_memory_bytes))
+  ];
+  return trans.__('Its last run: %1.', facts.filter(Boolean).join(' · '));
 }
 
 type Part = Omit<Props, 'onDone'>;
