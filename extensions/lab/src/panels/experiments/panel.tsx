@@ -1,4 +1,4 @@
-import { useEffect } from 'react';
+import { useEffect, type ReactNode } from 'react';
 
 import type { Experiment, TrackedRun } from '../../api/mlflow';
 import { Command, type Labwright } from '../../context';
@@ -203,6 +203,10 @@ function Runs({ lw, model, experiment }: Props & { experiment: Experiment }): JS
   );
 }
 
+/** A long name of a metric breaks behind its underscores and dots, so that its column stays narrow. */
+const breakable = (text: string): ReactNode[] =>
+  text.split(/(?<=[_.])/).flatMap((part, at) => (at === 0 ? [part] : [<wbr key={at} />, part]));
+
 function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }): JSX.Element {
   const { trans } = lw;
   const { sort, search, selected } = model.state;
@@ -220,7 +224,7 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
       aria-sort={sort.by === by ? (sort.down ? 'descending' : 'ascending') : 'none'}
     >
       <button onClick={() => model.sortBy(by)} title={text}>
-        {text}
+        {breakable(text)}
         <span aria-hidden="true">{sort.by === by ? (sort.down ? ' ▾' : ' ▴') : ''}</span>
       </button>
     </th>
