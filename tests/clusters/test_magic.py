@@ -90,7 +90,7 @@ def test_html_and_text_say_the_same_and_escape_what_people_wrote() -> None:
         created="2026-01-01T00:00:00Z",
     )  # fmt: skip
     html, text = Card(cluster, None)._repr_html_(), repr(Card(cluster, None))
-    for part in ("2 of 2 workers", "2.0 GB", "0.10 USD/h", "/services/core/clusters/1/dashboard/", "client"):
+    for part in ("2 of 2 workers", "2.0 GB", "0.10 $/h", "/services/core/clusters/1/dashboard/", "client"):
         assert part in html
         assert part in text
     assert "<b>x" not in ClusterList([cluster])._repr_html_() + html.replace("<b>&lt;b&gt;x</b>", "")

@@ -22,7 +22,8 @@ export function bytesOf(used: number, limit: number | null): string {
 }
 
 export function money(value: number, currency: string | null | undefined): string {
-  const sign = !currency || currency === 'EUR' ? '€' : currency === 'USD' ? '$' : currency;
+  const code = currency || 'EUR';
+  const sign = { EUR: '€', USD: '$', GBP: '£' }[code] ?? code;
   const digits = value !== 0 && Math.abs(value) < 0.01 ? 4 : 2;
   return `${value.toFixed(digits)} ${sign}`;
 }

@@ -19,10 +19,11 @@ from traitlets import default
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError, NotFound
+from labwright.api.money import money
 from labwright.api.usage import Ask, ReservationRequest, server_key
 from labwright.hub.ledger_client import LedgerClient
 from labwright.hub.settings import Settings
-from labwright.hub.spawn_page import describe_refusal, describe_size, format_price, options_from_form, render_cards
+from labwright.hub.spawn_page import describe_refusal, describe_size, options_from_form, render_cards
 from labwright.hub.untrusted import NoAnswer, ask_json
 from labwright.spawner import listeners
 from labwright.spawner.accounts import account_number
@@ -101,7 +102,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
         profile = workbench.profile(self.profile_slug)
         if profile is None:
             return ""
-        price = format_price(profile.price_per_hour, workbench.currency)
+        price = money(profile.price_per_hour, workbench.currency)
         return f"{profile.name} · {describe_size(profile)} · {price}/h"
 
     async def start(self) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, Template
 
 from labwright.api.errors import LabwrightError, QuotaExceeded
+from labwright.api.money import money
 from labwright.api.usage import Me, QuotaLine
 from labwright.spawner.profiles import Profile, Workbench
 
 TEMPLATES = Path(__file__).parent / "templates"
-SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£"}
 WORDS = {"servers": "servers", "cpu": "CPU", "gpu": "GPU", "memory_bytes": "memory", "budget": "budget"}
 
 
@@ -37,7 +37,7 @@ def render_cards(profiles: Sequence[Profile], me: Me | None, workbench: Workbenc
                 "name": profile.name,
                 "description": profile.description,
                 "size": describe_size(profile),
-                "price": f"{format_price(profile.price_per_hour, workbench.currency)}/h",
+                "price": f"{money(profile.price_per_hour, workbench.currency)}/h",
                 "idle": f"stops after {format_duration(idle)} without work",
                 "options": profile.options,
                 "available": card.available if card else True,
@@ -75,7 +75,7 @@ def quota_lines(me: Me | None) -> list[dict[str, Any]]:
 def format_line(line: QuotaLine, currency: str) -> str:
     left, limit = line.left or 0.0, line.limit or 0.0
     if line.resource == "budget":
-        return f"{format_price(line.used, currency)} of {format_price(limit, currency)} spent"
+        return f"{money(line.used, currency)} of {money(limit, currency)} spent"
     if line.resource == "memory_bytes":
         return f"{format_bytes(int(left))} of {format_bytes(int(limit))} memory left"
     return f"{left:g} of {limit:g} {WORDS[line.resource]} left"
@@ -86,10 +86,6 @@ def format_bytes(amount: int) -> str:
         return "0 GB"
     power = min(4, int(math.log(amount, 1024)))
     return f"{amount / 1024**power:.4g} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
-
-
-def format_price(amount: float, currency: str) -> str:
-    return f"{amount:.2f} {SYMBOLS.get(currency, currency)}"
 
 
 def format_duration(seconds: int) -> str:

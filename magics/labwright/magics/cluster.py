@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from labwright.api.client import Client
 from labwright.api.clusters import Cluster, ClusterPage
 from labwright.api.errors import InvalidRequest, LabwrightError
+from labwright.api.money import money
 from labwright.magics import sessions
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ def title(cluster: Cluster) -> str:
 def sizes(cluster: Cluster) -> str:
     unit = "workers" if cluster.engine == "dask" else "threads"
     ready = f"{cluster.workers} of {cluster.workers_wanted} {unit} · {cluster.memory_bytes / 2**30:.1f} GB"
-    return f"{ready} · {cluster.price_per_hour:.2f} {cluster.currency}/h · {cluster.cost:.2f} {cluster.currency} so far"
+    price, cost = (money(amount, cluster.currency) for amount in (cluster.price_per_hour, cluster.cost))
+    return f"{ready} · {price}/h · {cost} so far"
 
 
 def complete(text: str, line: str, shell: InteractiveShell) -> list[str]:

@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from labwright.api.errors import Forbidden, LabwrightError
+from labwright.api.money import money
 from labwright.hub.commands.place import settings_for
 from labwright.hub.people import People
 from labwright.hub.settings import from_environment
-from labwright.hub.spawn_page import describe_size, format_bytes, format_price
+from labwright.hub.spawn_page import describe_size, format_bytes
 from labwright.spawner import workbench
 from labwright.spawner.profiles import QuotaRule, Workbench, profiles_for
 
@@ -53,7 +54,7 @@ def explain(user: str, groups: tuple[str, ...], path: Path | None) -> None:
     found = workbench.load(path)
     click.echo(f"{user}, in {', '.join(('everyone', *groups))}:")
     for profile in profiles_for(groups, found.profiles):
-        price = format_price(profile.price_per_hour, found.currency)
+        price = money(profile.price_per_hour, found.currency)
         click.echo(f"  profile {profile.slug}: {describe_size(profile)}, {price}/h")
     for rule in rules_for(found, user, groups):
         click.echo(f"  {describe_rule(rule, found.currency)}")
@@ -141,5 +142,5 @@ def describe_rule(rule: QuotaRule, currency: str) -> str:
     if rule.memory_bytes is not None:
         limits.append(f"{format_bytes(rule.memory_bytes)} memory")
     if rule.budget is not None:
-        limits.append(f"{format_price(rule.budget.amount, currency)} per {rule.budget.per}")
+        limits.append(f"{money(rule.budget.amount, currency)} per {rule.budget.per}")
     return f"quota ({whose}): {', '.join(limits) or 'no limits'}"

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError, Unavailable
+from labwright.api.money import sign
 from labwright.api.usage import AuditPage, Quota, Reservation, UsageReport, server_key
 from labwright.hub.core.context import Core
 from labwright.hub.usage.health import health_of_parts
@@ -94,6 +95,7 @@ class AdminPages:
             quotas = [self._ledger.quota(connection, account, now=now) for account in sorted(accounts)]
         return {
             "report": report,
+            "currency": sign(report.currency),
             "costs": costs_by_user(report),
             "quotas": [shown_quota(quota, report.currency) for quota in quotas],
             "running": [
@@ -212,7 +214,7 @@ def shown_quota(quota: Quota, currency: str) -> dict[str, Any]:
         if line.limit is None:
             continue
         scale, unit = (2**30, " GB") if line.resource == "memory_bytes" else (1, "")
-        unit = f" {currency}" if line.resource == "budget" else unit
+        unit = f" {sign(currency)}" if line.resource == "budget" else unit
         name = {"memory_bytes": "memory", "cpu": "CPU", "gpu": "GPU"}.get(line.resource, line.resource)
         part = min(100.0, 100 * line.used / line.limit) if line.limit else 100.0
         text = f"{line.used / scale:.3g} of {line.limit / scale:.4g}{unit}, {(line.left or 0) / scale:.4g}{unit} left"
