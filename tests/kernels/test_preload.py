@@ -39,6 +39,10 @@ def test_imports_are_found_in_cells_with_magics():
     assert imports_in("import os, numpy") == {"os", "numpy"}
 
 
+def test_what_cannot_be_parsed_is_looked_at_line_by_line():
+    assert imports_in("import numpy\nimport os, sys\nx = " + "-" * 100_000 + "1") == {"numpy", "os"}
+
+
 @pytest.mark.parametrize(
     ("imports", "name"),
     [((), BASE), (("json",), BASE), (("pandas",), "data"), (("pandas", "sklearn"), "models"), (("mlflow",), "models")],

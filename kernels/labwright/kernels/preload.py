@@ -29,6 +29,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from labwright.api.source import parse
+
 BASE = "base"
 DEFAULT_SETS: Mapping[str, tuple[str, ...]] = {
     "data": ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
@@ -103,8 +105,8 @@ def imports_in(source: str) -> set[str]:
 
 def imports_by_parsing(source: str) -> set[str]:
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+        tree = parse(source)
+    except SyntaxError:
         return set()
     nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Import))
     return {top_level(alias.name) for node in nodes for alias in node.names}

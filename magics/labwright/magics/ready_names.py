@@ -13,6 +13,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from labwright.api.source import parse
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -48,7 +50,7 @@ def bind_used(shell: InteractiveShell, cell: str) -> None:
 def used_names(code: str) -> set[str]:
     """Which of our names the code reads and does not make itself; the text of other magics counts as reading."""
     try:
-        tree = ast.parse(code)
+        tree = parse(code)
     except SyntaxError:
         return set()
     read: set[str] = set()

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labwright.api.errors import BadNotebook
+from labwright.api.source import parse
 
 TAG = "parameters"
 _SIMPLE: dict[str, dict[str, Any]] = {
@@ -44,9 +45,9 @@ def parameters_schema(notebook: Mapping[str, Any]) -> dict[str, Any]:
         return dict(_EMPTY)
     source = plain_python(text_of(cell))
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
         comments = comments_by_line(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
+    except (SyntaxError, tokenize.TokenError) as error:
         line = getattr(error, "lineno", None)
         where = f" (line {line})" if line else ""
         raise BadNotebook(
@@ -199,7 +200,7 @@ def _of_annotation(annotation: ast.expr) -> dict[str, Any]:
     match annotation:
         case ast.Constant(value=str(text)):
             try:
-                return _of_annotation(ast.parse(text, mode="eval").body)
+                return _of_annotation(parse(text, "eval").body)
             except SyntaxError:
                 return {}
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
