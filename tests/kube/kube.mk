@@ -3,7 +3,7 @@ CLUSTER = $(DEV)/python -m tests.kube.cluster
 
 .PHONY: kube-build kube-up kube-down kube-status kube-shell test-kube test-kube-cycles test-kube-images kube-ci
 
-kube-build: env-dev lab ## Build the test cluster's programs and images (10-20 min, then cached)
+kube-build: env-dev lab ## Build the test cluster's programs and images (20-40 min, then cached)
 	$(CLUSTER) build
 
 kube-up: env-dev ## Start the test cluster
