@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ import httpx
 import nbformat
 import pytest
 from axe import faults
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / ".envs" / "user" / "bin" / "jupyter"
@@ -321,3 +321,42 @@ def test_an_address_of_a_notebook_shows_it_and_no_launcher(blank: Page, lab: tup
         blank.goto(lab[0].replace("/lab?", f"/lab/tree/{notebook}?"))
     expect(blank.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible()
     expect(blank.locator(".jp-Launcher")).to_have_count(0)
+
+
+def test_the_splash_screen_goes_once_lab_can_be_used(blank: Page, lab: tuple[str, str]) -> None:
+    held: list[Route] = []
+    blank.route("**/lab/api/workspaces/default?*", hold_first(held))
+    with blank.expect_request("**/lab/api/workspaces/default?*"):
+        blank.goto(lab[0].replace("?reset&", "?"))
+    splash = blank.locator("#jupyterlab-splash")
+    expect(splash).to_be_visible()
+    held[0].continue_()
+    expect(splash).to_have_count(0)
+    assert blank.evaluate("document.getAnimations().length") == 0
+
+
+def test_a_long_load_offers_to_clear_the_layout(blank: Page, lab: tuple[str, str]) -> None:
+    blank.clock.install()
+    held: list[Route] = []
+    blank.route("**/lab/api/workspaces/default?*", hold_first(held))
+    with blank.expect_request("**/lab/api/workspaces/default?*"):
+        blank.goto(lab[0].replace("?reset&", "?"))
+    expect(blank.locator("#jupyterlab-splash")).to_be_visible()
+    blank.clock.fast_forward(13_000)
+    dialog = blank.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("Clear the layout")
+    held[0].continue_()
+    expect(blank.locator("#jupyterlab-splash")).to_have_count(0)
+    expect(dialog).to_have_count(0)
+
+
+def hold_first(held: list[Route]) -> Callable[[Route], None]:
+    """Keeps the first request waiting until the test lets it go on."""
+
+    def handle(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    return handle

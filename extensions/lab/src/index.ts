@@ -13,10 +13,12 @@ import { notebooks } from './plugins/notebooks';
 import { opening } from './plugins/opening';
 import { schedule } from './plugins/schedule';
 import { settings } from './plugins/settings';
+import { splash } from './plugins/splash';
 import { status } from './plugins/status';
 
 const plugins: JupyterFrontEndPlugin<unknown>[] = [
   settings,
+  splash,
   client,
   notebooks,
   executor,
