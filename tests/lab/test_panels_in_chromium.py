@@ -360,3 +360,26 @@ def hold_first(held: list[Route]) -> Callable[[Route], None]:
             held.append(route)
 
     return handle
+
+
+def test_a_kernel_starts_while_its_new_notebook_opens(blank: Page, lab: tuple[str, str], home: Path) -> None:
+    """And is written into the notebook, though that comes after it."""
+    blank.goto(lab[0])
+    held: list[Route] = []
+    blank.route(re.compile(r"/api/contents/Untitled[^?]*\.ipynb\?.*content=1"), hold_first(held))
+    with blank.expect_response(lambda answer: answer.request.method == "POST" and "/api/sessions" in answer.url):
+        blank.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
+    status = blank.locator("#jp-main-statusbar")
+    expect(status).to_contain_text("| Idle")
+    held[0].continue_()
+    notebook = blank.locator(".jp-NotebookPanel:visible")
+    notebook.locator(".jp-Cell").first.click()
+    blank.keyboard.type("6 * 7")
+    blank.keyboard.press("Shift+Enter")
+    expect(notebook.locator(".jp-OutputArea-output")).to_have_text("42")
+    with blank.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents" in answer.url):
+        blank.keyboard.press("Control+s")
+        blank.locator(".jp-Dialog .jp-mod-accept").click()  # it asks for a name
+    kept = nbformat.read(max(home.glob("Untitled*.ipynb"), key=lambda file: file.stat().st_mtime), as_version=4)
+    assert kept.metadata.kernelspec.name == "python3"
+    assert kept.metadata.language_info.name == "python"

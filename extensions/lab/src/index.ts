@@ -8,6 +8,7 @@ import { executor } from './plugins/executor';
 import { experiments } from './plugins/experiments';
 import { follow } from './plugins/follow';
 import { jobs } from './plugins/jobs';
+import { kernels } from './plugins/kernels';
 import { launcher } from './plugins/launcher';
 import { notebooks } from './plugins/notebooks';
 import { opening } from './plugins/opening';
@@ -28,6 +29,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   jobs,
   schedule,
   follow,
+  kernels,
   deaths,
   launcher,
   opening,
