@@ -17,9 +17,9 @@ from tornado.web import RequestHandler
 
 from labwright.kernels.client import warm_in_background
 
-# Lab loads in the browser first, which on two cores a parent that imports would slow down by a second; the first kernel
-# is asked for some seconds later.
-WARM_AFTER_SECONDS = 1.5
+# The first kernel may be asked for two seconds after the start, and a parent takes one, with two cores and a browser
+# that loads Lab. At once, it would hold up the server's own start.
+WARM_AFTER_SECONDS = 0.4
 # Not `jupyterlab.labapp` itself: its settings' folders are looked up while it is imported.
 AHEAD = (
     "jupyterhub.singleuser",
