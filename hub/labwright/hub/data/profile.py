@@ -18,6 +18,7 @@ MOST_COMMON = 8
 
 Kind = Literal["number", "time", "text", "truth", "other"]
 COMPARED = frozenset({"number", "time", "text"})
+GROUPED = frozenset({"number", "text", "truth"})  # which moment is the most common says little
 
 
 def kind_of(type_name: str) -> Kind:

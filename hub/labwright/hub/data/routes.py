@@ -207,7 +207,7 @@ async def column_profile(
     kind = profile.kind_of(found.type)
     (totals,) = await rows(ask.totals(kind))
     at = profile.span(totals, kind, found.type)
-    common = [] if kind == "other" else await rows(ask.common())
+    common = await rows(ask.common()) if kind in profile.GROUPED else []
     return profile.assemble(totals, common, at, [] if at is None else await rows(ask.bins(*at)))
 
 

@@ -16,6 +16,7 @@ describe('what is in a column', () => {
     expect(summary(texts, words)).toEqual(['1 null (0.1 %)', '16 values', '9E – YV']);
     const numbers = { ...empty, rows: 100000, nulls: 3, distinct: 1, mean: 6.8953 };
     expect(summary(numbers, words)).toEqual(['3 null (< 0.1 %)', '1 value', 'mean 6.895']);
+    expect(shown('2013-01-01T10:00:00+00:00')).toBe('2013-01-01 10:00');
     expect([shown(''), shown(true), shown(0.123456), shown('a')]).toEqual(["''", 'true', '0.1235', 'a']);
   });
 

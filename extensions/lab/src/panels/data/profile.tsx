@@ -42,6 +42,9 @@ export function shown(value: unknown): string {
   if (typeof value === 'number') {
     return figure(value);
   }
+  if (typeof value === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(value)) {
+    return value.slice(0, 16).replace('T', ' ');
+  }
   return value === '' ? "''" : typeof value === 'string' ? value : JSON.stringify(value);
 }
 
