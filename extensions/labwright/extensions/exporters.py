@@ -1,7 +1,8 @@
 """What nbconvert exports to, for Lab's File menu: asked for as soon as a notebook opens.
 
 Jupyter Server finds out by importing every exporter, which keeps the server from answering for a second just while
-the notebook's kernel starts. A process of the lowest priority does it here, once for a server.
+the notebook's kernel starts. A process of the lowest priority does it here, once for a server, when that kernel has
+started: nobody exports a notebook in its first seconds.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ for name in base.get_export_names():
         continue
 print(json.dumps(found))
 """
+PAUSE_SECONDS = 3.0
 SECONDS = 120.0
 
 
 async def find_exporters() -> bytes:
     """Name -> {output_mimetype}, as JSON."""
+    await asyncio.sleep(PAUSE_SECONDS)
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", FIND, stdout=asyncio.subprocess.PIPE)
     try:
         output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
