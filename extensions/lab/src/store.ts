@@ -47,6 +47,23 @@ export class Store<S extends object> implements IDisposable {
   }
 }
 
+/** A store whose actions may fail: what went wrong is in its state, and what there is now is asked for afterwards. */
+export abstract class ActingStore<S extends { problem: Problem | undefined }> extends Store<S> {
+  abstract refresh(): Promise<void>;
+
+  protected async act<T>(work: () => Promise<T>): Promise<T | undefined> {
+    this.set({ problem: undefined } as Partial<S>);
+    let done: T | undefined;
+    try {
+      done = await work();
+    } catch (error) {
+      this.set({ problem: asProblem(error) } as Partial<S>);
+    }
+    await this.refresh();
+    return done;
+  }
+}
+
 /** How soon a list looks again while its service is away: that one comes back by itself. */
 export const AWAY_MS = 3_000;
 

@@ -3,8 +3,8 @@ import type { IDisposable } from '@lumino/disposable';
 import type { Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Job, Run } from '../../api/models';
-import { asProblem, type Problem } from '../../api/problem';
-import { AWAY_MS, LOADING, Store, isAway, load, type Loadable } from '../../store';
+import type { Problem } from '../../api/problem';
+import { ActingStore, AWAY_MS, LOADING, isAway, load, type Loadable } from '../../store';
 
 const FINAL = new Set<Run['state']>(['succeeded', 'failed', 'timed-out', 'cancelled', 'lost']);
 
@@ -42,7 +42,7 @@ const REFRESH_MS = 30_000;
 export const lookAgain = (live: Live): number => (live.flows ? REFRESH_MS : ACTIVE_MS);
 
 /** Jobs and their runs; live by events, and by a poll as long as something runs and no events come. */
-export class JobsModel extends Store<JobsState> {
+export class JobsModel extends ActingStore<JobsState> {
   private readonly _watch: IDisposable;
   private _timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -103,18 +103,6 @@ export class JobsModel extends Store<JobsState> {
     this.set({ runs: { ...this.state.runs, [job]: before } });
     const runs = await load(before, async () => (await this._api.runs(job)).items);
     this.set({ runs: { ...this.state.runs, [job]: runs } });
-  }
-
-  private async act<T>(work: () => Promise<T>): Promise<T | undefined> {
-    this.set({ problem: undefined });
-    let done: T | undefined;
-    try {
-      done = await work();
-    } catch (error) {
-      this.set({ problem: asProblem(error) });
-    }
-    await this.refresh();
-    return done;
   }
 
   private plan(): void {

@@ -3,9 +3,9 @@ import type { IDisposable } from '@lumino/disposable';
 import type { Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Me, ProfileCard, Run } from '../../api/models';
-import { asProblem, type Problem } from '../../api/problem';
+import type { Problem } from '../../api/problem';
 import { diffNotebooks, sourceLines, type DiffLine } from '../../notebook-diff';
-import { LOADING, Store, load, type Loadable } from '../../store';
+import { ActingStore, LOADING, load, type Loadable } from '../../store';
 import { isFinal, lookAgain } from './model';
 
 type Notebook = Record<string, unknown>;
@@ -32,7 +32,7 @@ export interface RunState {
 }
 
 /** One run as it grows. */
-export class RunModel extends Store<RunState> {
+export class RunModel extends ActingStore<RunState> {
   private readonly _watch: IDisposable;
   private _timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -143,17 +143,5 @@ export class RunModel extends Store<RunState> {
     if (base === this.state.base) {
       this.set({ diff, others: (others.value ?? []).filter(each => each.id !== this.id) });
     }
-  }
-
-  private async act<T>(work: () => Promise<T>): Promise<T | undefined> {
-    this.set({ problem: undefined });
-    let done: T | undefined;
-    try {
-      done = await work();
-    } catch (error) {
-      this.set({ problem: asProblem(error) });
-    }
-    await this.refresh();
-    return done;
   }
 }
