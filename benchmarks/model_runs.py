@@ -23,6 +23,7 @@ from notebook_runs import measure, workers
 from side_by_side import complaints_in, report, take_turns
 
 from labwright.api import names
+from labwright.hub import mlflow_server
 from labwright.kernels.client import ForkServer
 from labwright.kernels.preload import imports_of
 from labwright.spawner import listeners
@@ -65,23 +66,11 @@ def make_notebook() -> nbformat.NotebookNode:
 def tracking_server(folder: Path) -> Iterator[str]:
     """MLflow as a workbench runs it (`labwright.hub.tracking.serve`), but on a port: both sides log to it directly."""
     python = ROOT / ".envs" / "mlflow" / "bin" / "python"
-    store = f"sqlite:///{folder}/mlflow.sqlite"
-    environ = {
-        **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "_MLFLOW_SERVER_FILE_STORE": store,
-        "_MLFLOW_SERVER_REGISTRY_STORE": store,
-        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
-        "_MLFLOW_SGI_NAME": "uvicorn",
-    }
     with listeners.bind(0, held=False) as listener:
         port = listener.getsockname()[1]
         process = subprocess.Popen(
             [python, "-c", SERVE, str(ROOT / "hub/labwright/hub/tracking"), str(listener.fileno())],
-            env=environ,
+            env={**os.environ, **mlflow_server.stores_in(folder)},
             pass_fds=[listener.fileno()],
         )
     url = f"http://127.0.0.1:{port}"

@@ -21,16 +21,24 @@ def command(settings: workbench.Settings) -> tuple[list[str], dict[str, str]]:
     folder = settings.mlflow_folder
     # -P: the folder of serve.py must not become a place to import from.
     argv = [str(settings.python("mlflow")), "-P", str(Path(serve.__file__).resolve()), str(settings.mlflow_socket)]
-    store = f"sqlite:///{folder / STORE_FILE}"
     environ = {
         "HOME": str(folder),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
         "PATH": os.defpath,
         "TMPDIR": str(folder / "tmp"),
         "MLFLOW_ENABLE_WORKSPACES": "true",
+        "_MLFLOW_STATIC_PREFIX": names.MLFLOW_PREFIX,
+        **stores_in(folder),
+    }
+    return argv, environ
+
+
+def stores_in(folder: Path) -> dict[str, str]:
+    """What MLflow's app reads from its environment to keep everything in one folder."""
+    store = f"sqlite:///{folder / STORE_FILE}"
+    return {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "_MLFLOW_STATIC_PREFIX": names.MLFLOW_PREFIX,
         "_MLFLOW_SERVER_FILE_STORE": store,
         "_MLFLOW_SERVER_REGISTRY_STORE": store,
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
@@ -38,7 +46,6 @@ def command(settings: workbench.Settings) -> tuple[list[str], dict[str, str]]:
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
         "_MLFLOW_SGI_NAME": "uvicorn",
     }
-    return argv, environ
 
 
 def main() -> None:
