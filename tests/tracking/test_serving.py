@@ -1,0 +1,103 @@
+"""How MLflow's app is served: what each connection to its SQLite file has set, and requests of every shape."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from werkzeug import Request, Response
+
+from labwright.api import names
+from labwright.hub.tracking import serve
+
+PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import serve, sqlalchemy
+sqlalchemy.event.listen(sqlalchemy.Engine, "connect", serve.set_up_sqlite)
+serve.once_per_connection()
+from mlflow.entities import Metric, Param
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+store = SqlAlchemyStore(f"sqlite:///{sys.argv[2]}/mlflow.sqlite", sys.argv[2])
+statements = []
+record = lambda connection, cursor, statement, *rest: statements.append(statement)
+sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", record)
+experiment = store.create_experiment("E")
+run = store.create_run(experiment, "alice", 0, [], "r")
+store.log_param(run.info.run_id, Param("kind", "Ridge"))
+found = [len(store.search_runs([experiment], f"params.kind LIKE '{like}'", 1, 9)) for like in ("R%", "r%")]
+with store.engine.connect() as connection:
+    values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("foreign_keys", "busy_timeout")]
+print(json.dumps([[s for s in statements if "PRAGMA" in s and s.endswith(";")], values, found]))
+"""
+
+
+def test_what_mlflow_sets_for_sqlite_is_set_once_for_a_connection(bench: Any, tmp_path: Path) -> None:
+    python = bench.settings.environments / "mlflow" / "bin" / "python"
+    folder = Path(serve.__file__).parent
+    done = subprocess.run([python, "-c", PROGRAM, folder, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    again, values, found = json.loads(done.stdout.splitlines()[-1])
+    assert again == []
+    assert values == [1, 20000]
+    assert found == [1, 0], "LIKE tells capital letters from small ones"
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("api/2.0/mlflow/runs/create", "Flask"),
+        ("ajax-api/2.0/mlflow/runs/search", "Flask"),
+        ("api/2.0/mlflow-artifacts/artifacts/a", "the whole app"),
+        ("graphql", "the whole app"),
+    ],
+)
+async def test_the_classic_api_is_asked_of_flask_directly_under_its_prefix_too(
+    monkeypatch: pytest.MonkeyPatch, path: str, asked: str
+) -> None:
+    @Request.application
+    def flask(request: Request) -> Response:
+        return Response(f"Flask {request.method} {request.get_data().decode()}", 201)
+
+    async def whole(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"the whole app"})
+
+    monkeypatch.setenv("_MLFLOW_STATIC_PREFIX", names.MLFLOW_PREFIX)
+    transport = httpx.ASGITransport(serve.Shortcut(whole, flask))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.post(f"{names.MLFLOW_PREFIX}/{path}", content=b"body")
+    assert answer.text.startswith(asked)
+    assert (answer.status_code, answer.text) in ((200, "the whole app"), (201, "Flask POST body"))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_what_the_classic_api_does_not_know_is_answered_in_its_words(bench: Any, mlflow: Any, method: str) -> None:
+    with straight_to_mlflow(bench) as client:
+        answer = client.request(method, "api/2.0/mlflow/no-such-thing")
+    assert answer.status_code in (404, 405)
+
+
+def test_a_body_in_many_pieces_arrives_whole(bench: Any, mlflow: Any) -> None:
+    keys = [f"p{n:02}" for n in range(99)]
+    with straight_to_mlflow(bench) as client:
+        found = client.get("api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": "Default"}).json()
+        made = client.post("api/2.0/mlflow/runs/create", json={"experiment_id": found["experiment"]["experiment_id"]})
+        run = made.json()["run"]["info"]["run_id"]
+        body = json.dumps({"run_id": run, "params": [{"key": key, "value": "x" * 500} for key in keys]}).encode()
+        pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
+        headers = {"content-type": "application/json"}
+        logged = client.post("api/2.0/mlflow/runs/log-batch", content=pieces, headers=headers)
+        assert logged.status_code == 200, logged.text
+        params = client.get("api/2.0/mlflow/runs/get", params={"run_id": run}).json()["run"]["data"]["params"]
+    assert sorted(each["key"] for each in params) == keys
+
+
+def straight_to_mlflow(bench: Any) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(bench.settings.mlflow_socket))
+    base = f"http://localhost{names.MLFLOW_PREFIX}"
+    return httpx.Client(transport=transport, base_url=base, headers={"X-MLFLOW-WORKSPACE": "default"}, timeout=60)
