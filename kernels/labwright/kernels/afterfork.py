@@ -23,7 +23,6 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-MADV_COLLAPSE = 25
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,22 +36,6 @@ def die_with_parent(parent_pid: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies."""
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def gather_in_huge_pages() -> None:
-    """Have the kernel back this process's heap with 2 MB pages, where it can (MADV_COLLAPSE, Linux 6.1).
-
-    A fork copies a page table entry for each page, and its exit takes each of them back: with scikit-learn
-    loaded that is 50,000 entries, or 100.
-    """
-    size = 2 * 1024 * 1024
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, rights, _, _, inode = line.split(maxsplit=5)[:5]
-        low, high = (int(part, 16) for part in addresses.split("-"))
-        low = -(-low // size) * size
-        high = high // size * size
-        if rights.startswith("rw-p") and inode == "0" and high > low:
-            libc.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
 
 
 def close_files_except(keep: Collection[int]) -> None:

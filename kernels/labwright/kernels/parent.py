@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from labwright.kernels import afterfork
+from labwright.kernels import afterfork, heap
 from labwright.kernels.alive import live
 from labwright.kernels.channel import Channel, Message, read_memory_file
 from labwright.kernels.errors import ChannelBroken
@@ -33,6 +33,9 @@ from labwright.kernels.warm import WarmKernelApp
 
 # A resource tracker of Python's takes some 10 ms to clean up; it has longer than it could need.
 TRACKER_SECONDS = 5
+# Megabytes of Python's small objects that a kernel makes (24) and that the largest of the default sets makes (140).
+BARE_ARENAS = 32
+SET_ARENAS = 160
 
 
 class WarmParent:
@@ -176,6 +179,7 @@ def main() -> None:
         return
     started = time.perf_counter()
     before = dict(os.environ)
+    arenas = heap.reserve_arenas(SET_ARENAS if setup[0]["modules"] else BARE_ARENAS)
     app = WarmKernelApp.instance()
     app.warm_up()
     refusal = preload(setup[0]["modules"])
@@ -187,9 +191,10 @@ def main() -> None:
     note_no_repository()
     app.preloaded, app.last_preloaded = frozenset(sys.modules), next(reversed(sys.modules))
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
+    arenas.clear()
     gc.collect()
     gc.freeze()
-    afterfork.gather_in_huge_pages()
+    heap.gather_in_huge_pages()
     channel.send({"event": "ready", "seconds": time.perf_counter() - started, "modules": top_modules()})
     WarmParent(channel, app).serve()
 
