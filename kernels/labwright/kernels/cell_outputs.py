@@ -24,6 +24,8 @@ MOST_OUTPUTS = 100_000
 # Neighbouring pieces of one stream become one output up to this length; papermill leaves them in pieces.
 JOINED_TEXT = 1024 * 1024
 
+# Added without nbclient where they are plain.
+BY_HAND = frozenset({"stream", "execute_result"})
 SHOWN = frozenset({"stream", "display_data", "execute_result", "update_display_data"})
 
 
@@ -75,7 +77,7 @@ class Outputs:
             return False
         if frame["type"] in SHOWN and not self.afford(size, cell):
             return False
-        if self.join and frame["type"] == "stream" and self.added(message, cell):
+        if self.join and frame["type"] in BY_HAND and not self.is_diverted(message) and self.added(message, cell):
             return False
         self.touch_displays(message)
         try:
@@ -101,12 +103,32 @@ class Outputs:
             "Write large results to a file.]\n"
         )
 
+    def is_diverted(self, message: Message) -> bool:
+        """Whether it takes the place of an output, or goes to a widget."""
+        return self.client.clear_before_next_output or bool(
+            self.client.output_hook_stack[message["parent_header"]["msg_id"]]
+        )
+
     def added(self, message: Message, cell: NotebookNode) -> bool:
-        """Whether text could be added to the cell without nbclient, which validates each piece for 1 ms."""
-        client, content = self.client, message["content"]
-        name, text = content["name"], content["text"]
-        if client.clear_before_next_output or client.output_hook_stack[message["parent_header"]["msg_id"]]:
+        """Whether it could be added to the cell without nbclient, which validates each piece for 1 ms."""
+        content = message["content"]
+        if message["msg_type"] == "stream":
+            return self.added_text(content["name"], content["text"], cell)
+        data, metadata = content["data"], content["metadata"]
+        if content.get("transient") or metadata or not all(is_text(kind, value) for kind, value in data.items()):
             return False
+        cell.execution_count = content["execution_count"]
+        cell.outputs.append(
+            NotebookNode(
+                output_type="execute_result",
+                execution_count=content["execution_count"],
+                data=NotebookNode(data),
+                metadata=NotebookNode(),
+            )
+        )
+        return True
+
+    def added_text(self, name: str, text: str, cell: NotebookNode) -> bool:
         if name not in ("stdout", "stderr") or not isinstance(text, str):
             return False
         last = cell.outputs[-1] if cell.outputs else NotebookNode(output_type=None)
@@ -125,6 +147,11 @@ class Outputs:
     def finish(self, language_info: Message) -> None:
         self.record.nb.metadata["language_info"] = language_info
         self.client.set_widgets_metadata()
+
+
+def is_text(kind: str, value: object) -> bool:
+    """Whether a part of a display is what the notebook format wants it to be: all but JSON is text."""
+    return isinstance(value, str) and kind.startswith(("text/", "image/"))
 
 
 def as_iopub(frame: Message) -> Message:
