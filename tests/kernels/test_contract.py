@@ -90,6 +90,29 @@ def test_a_killed_kernel_gives_a_reason(engine, make_run):
     assert outcome.reason
 
 
+def test_what_a_kernel_showed_before_it_was_killed_stands_in_its_cell(engine, make_run):
+    show = "from IPython.display import display\ndisplay('seen')\n"
+    run = make_run(engine, "1", show + "import os\nos.kill(os.getpid(), 9)")
+    assert run().state == "died"
+    (output,) = run.output.cells[1].outputs
+    assert output.data["text/plain"] == "'seen'"
+    assert run.output.cells[1].execution_count == 2
+
+
+def test_a_process_that_a_notebook_forks_shows_what_it_has_to_show(fork_server_engine, make_run):
+    run = make_run(
+        fork_server_engine,
+        "import os\nfrom IPython.display import display\npid = os.fork()\n"
+        "if pid == 0:\n    display('from the fork')\n    os._exit(0)\n"
+        "_ = os.waitpid(pid, 0)\ndisplay('from the kernel')",
+        "'after'",
+    )
+    assert run().state == "succeeded"
+    shown = [output.data["text/plain"] for output in run.output.cells[0].outputs]
+    assert shown == ["'from the fork'", "'from the kernel'"]
+    assert run.text(1) == "'after'"
+
+
 def test_an_unknown_kernel_is_named(engine, make_run):
     outcome = make_run(engine, "1", kernel_name="no-such-kernel")()
     assert outcome.state == "died"

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -123,6 +124,7 @@ class Run:
         self.late_cell: NotebookNode | None = None
         self.save_at: float | None = None
         self.next_check = 0.0
+        self.unheard: deque[tuple[Message, int]] = deque()
         # The cell that the kernel has been given last, and when.
         self.asked: int | None = None
         self.asked_at = 0.0
@@ -281,17 +283,32 @@ class Run:
         assert self.channel is not None
         assert self.handle is not None
         while True:
-            ready = self.channel.wait(TICK_SECONDS)
+            ready = bool(self.unheard) or self.channel.wait(TICK_SECONDS)
             # By the clock and not only when it is quiet: a cell that prints without end can be stopped too.
             if not ready or time.monotonic() >= self.next_check:
                 self.next_check = time.monotonic() + TICK_SECONDS
                 self.check_cell()
                 self.must_stop()
                 self.save_long_cell()
-            if ready:
-                return self.channel.receive_sized()
+            if ready and not self.unheard and not self.receive():
+                return None
+            if self.unheard:
+                return self.unheard.popleft()
             if self.handle.ended.is_set() and not self.channel.wait(0):
                 return None
+
+    def receive(self) -> bool:
+        """Whether the kernel had something to say, or is gone."""
+        assert self.channel is not None
+        received = self.channel.receive_sized()
+        if received is None:
+            return False
+        packet, size = received
+        messages = packet["messages"] if packet["op"] == "messages" else [packet]
+        # What an output may cost is charged to the last: what goes with it is small.
+        self.unheard.extend((message, 0) for message in messages[:-1])
+        self.unheard.append((messages[-1], size))
+        return True
 
     def save_long_cell(self) -> None:
         if self.save_at is not None and time.monotonic() >= self.save_at:

@@ -161,6 +161,7 @@ class OutputPump:
         for stream in self.streams:
             assert stream.raw is not None
             stream.raw.lock = fresh
+            stream.session.take_lock(fresh)
 
     def start(self) -> None:
         self.thread.start()

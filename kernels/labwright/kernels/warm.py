@@ -40,10 +40,28 @@ UNCONNECTED_FILE = "labwright-kernel.json"
 IN_MEMORY_HISTORY = "--HistoryManager.hist_file=:memory:"
 
 
+# Followed at once by another message: that a request has begun by its text, and its reply by its end.
+ACCOMPANIED = frozenset({("status", "busy"), ("execute_reply", None)})
+TOGETHER = b'{"op":"messages","messages":[%b]}'
+
+
 class SwitchingSession(Session):
-    """A session that sends by ZeroMQ, or over a channel once it is given one."""
+    """A session that sends by ZeroMQ, or over a channel once it is given one.
+
+    Over a channel, what another message follows at once goes together with that: each packet wakes the engine.
+    """
 
     channel: Channel | None = None
+    lock: threading.RLock
+
+    def plug_into_channel(self, channel: Channel, lock: threading.RLock) -> None:
+        self.channel = channel
+        self.take_lock(lock)
+
+    def take_lock(self, lock: threading.RLock) -> None:
+        """Also in a fork, in which the other one may be held for good; what is held here is for its parent to send."""
+        self.lock = lock
+        self.held: list[bytes] = []
 
     def send(
         self,
@@ -73,7 +91,13 @@ class SwitchingSession(Session):
         }
         if buffers:
             frame["buffers"] = [bytes(buffer).hex() for buffer in buffers]
-        self.channel.send_packed(self.pack_safely(frame))
+        packed = self.pack_safely(frame)
+        accompanied = (msg["msg_type"], msg["content"].get("execution_state")) in ACCOMPANIED
+        with self.lock:
+            self.held.append(packed)
+            if not accompanied:
+                frames, self.held = self.held, []
+                self.channel.send_packed(frames[0] if len(frames) == 1 else TOGETHER % b",".join(frames))
         return msg
 
     def pack_safely(self, frame: dict[str, Any]) -> bytes:
@@ -262,7 +286,8 @@ class WarmKernelApp(IPKernelApp):
     def come_alive_in_notebook(self, channel: Channel) -> None:
         """Finish as the kernel of a notebook run: requests and replies take `channel`, no socket is made."""
         self.start_over()
-        self.session.channel = channel
+        lock = threading.RLock()
+        self.session.plug_into_channel(channel, lock)
         self.install_displayhook()
         kernel = self.kernel
         kernel.without_sockets = True
@@ -273,7 +298,6 @@ class WarmKernelApp(IPKernelApp):
         self.shell.history_manager._finalizer.detach()
         kernel.shell_channel_thread = MainThreadOnly()
         kernel.start_over()
-        lock = threading.RLock()
         assert self.streams is not None
         for stream in self.streams:
             stream.plug_into_channel(self.session, lock)
