@@ -52,4 +52,3 @@ def test_a_cell_is_written_as_nbformat_writes_it_and_stays_as_it_is(name):
 
 def test_a_notebook_without_cells_is_written_as_nbformat_writes_it():
     assert written(document()) == nbformat.writes(document())
-
