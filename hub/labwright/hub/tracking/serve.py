@@ -50,7 +50,7 @@ def once_per_connection() -> None:
     """
     from mlflow.store.db import utils
 
-    maker = utils._get_managed_session_maker
+    maker: Any = utils._get_managed_session_maker
     utils._get_managed_session_maker = lambda sessions, kind: maker(sessions, None if kind == "sqlite" else kind)
 
 
