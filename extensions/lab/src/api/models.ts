@@ -158,7 +158,7 @@ export interface Event {
   topic: 'job' | 'run' | 'cluster' | 'reservation' | 'connection' | 'experiment' | 'model';
   /** Id of the job, run, cluster … that changed. */
   key: string;
-  action: 'created' | 'updated' | 'deleted';
+  action: 'created' | 'updated' | 'deleted' | 'restored';
   time: string;
 }
 
