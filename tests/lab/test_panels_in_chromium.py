@@ -234,6 +234,19 @@ def test_runs_are_compared_by_curves_parallel_coordinates_params_and_notebooks(p
     expect(view.locator(".lw-diff .lw-mod-added")).to_have_text("+fit(flights)")
 
 
+def test_a_deletion_can_be_undone_where_it_is_told(page: Page) -> None:
+    card(page, "Jobs")
+    page.click(".lw-job-head:has-text('clean weather')")
+    job = page.locator(".lw-job").filter(has_text="clean weather")
+    job.get_by_role("button", name="Delete").click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Delete").click()
+    expect(job).to_have_count(0)
+    notice = page.locator(".Toastify__toast").filter(has_text="Job 'clean weather' was deleted.")
+    notice.get_by_role("button", name="Undo").click()
+    expect(job).to_have_count(1)
+    expect(notice).to_have_count(0)
+
+
 def test_scripts_in_outputs_do_not_run(page: Page) -> None:
     card(page, "Jobs")
     page.click(".lw-job-head:has-text('late_flights')")

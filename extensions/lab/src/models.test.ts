@@ -192,6 +192,31 @@ describe('Jobs', () => {
     model.dispose();
   });
 
+  it('restores a job that was deleted, and says when the service refuses either', async () => {
+    const taken = { code: 'conflict', detail: "You have another job 'late' by now.", remedy: 'Delete that one.' };
+    const { services, api, live } = made({
+      'GET core/jobs': { items: [] },
+      'DELETE core/jobs/j1': {},
+      'POST core/jobs/j1/restore': { id: 'j1' },
+      'POST core/jobs/j2/restore': new Response(JSON.stringify(taken), { status: 409 })
+    });
+    const model = new JobsModel(api, live, () => false);
+    expect(await model.remove('j1')).toBe(true);
+    await model.restore('j1');
+    expect(services.asked).toEqual([
+      'DELETE core/jobs/j1',
+      'GET core/jobs?limit=200',
+      'POST core/jobs/j1/restore',
+      'GET core/jobs?limit=200'
+    ]);
+    expect(await model.remove('j2')).toBe(false);
+    expect(model.state.problem?.status).toBe(404);
+    await expect(model.restore('j2')).rejects.toMatchObject({
+      sentences: "You have another job 'late' by now. Delete that one."
+    });
+    model.dispose();
+  });
+
   it('sends a snapshot to the jobs that follow the notebook, and to no other', async () => {
     const items = [
       { id: 'a', follow: true, notebook_path: 'x.ipynb' },
