@@ -199,7 +199,19 @@ def card(slug: str, name: str, cpu: float, gib: int, price: float, **more: Any) 
     )
 
 
-def me() -> usage.Me:
+def notice() -> usage.BudgetNotice:
+    return usage.BudgetNotice(
+        account="user:alice",
+        threshold=80,
+        percent=84,
+        since=NOW.replace(day=1, hour=0),
+        until=NOW + timedelta(days=9),
+        message="The budget of alice is 84 % spent: 421.30 € of 500.00 € this month.",
+        remedy="Once it is spent, nothing that costs starts. Stop what you no longer need.",
+    )
+
+
+def me(world: World) -> usage.Me:
     ask = usage.Ask(cpu=1, memory_bytes=2 * GIB, price_per_hour=0.05)
     held = usage.Reservation(
         id="1",
@@ -226,7 +238,7 @@ def me() -> usage.Me:
         groups=["everyone"],
         admin=False,
         currency="EUR",
-        quotas=[usage.Quota(account="user:alice", lines=lines)],
+        quotas=[usage.Quota(account="user:alice", lines=lines, notice=notice() if world.fault == "budget" else None)],
         profiles=cards,
         running=[held],
     )
@@ -277,7 +289,7 @@ def core_app(world: World) -> FastAPI:
 
     @app.get(f"{base}/me")
     def get_me() -> usage.Me:
-        return me()
+        return me(world)
 
     @app.get(f"{base}/jobs")
     def get_jobs(search: str = "") -> jobs.JobPage:

@@ -322,6 +322,22 @@ def blank(page: Page) -> Page:
     return page
 
 
+def test_a_budget_near_its_end_is_told_with_what_to_do_and_stays_in_the_status_bar(
+    blank: Page, lab: tuple[str, str]
+) -> None:
+    httpx.put(f"{lab[1]}/fault/budget", trust_env=False)
+    try:
+        blank.goto(lab[0])
+        told = blank.locator(".Toastify__toast")
+        expect(told).to_contain_text("The budget of alice is 84 % spent: 421.30 € of 500.00 € this month.")
+        expect(blank.locator(".lw-status-text.lw-mod-urgent")).to_contain_text("budget 84 % spent")
+        told.get_by_role("button", name="What now?").click()
+        expect(blank.locator(".jp-Dialog")).to_contain_text("Stop what you no longer need.")
+        expect(told).to_have_count(0)
+    finally:
+        httpx.put(f"{lab[1]}/fault/none", trust_env=False)
+
+
 def test_the_launcher_does_not_wait_for_the_layout_to_be_saved(blank: Page, lab: tuple[str, str]) -> None:
     blank.route("**/lab/api/workspaces/*", lambda route: None if route.request.method == "PUT" else route.continue_())
     blank.goto(lab[0])

@@ -19,6 +19,8 @@ export interface ServerStatus {
   started: string;
   idle_stops_at: string | null;
   core_available: boolean;
+  /** What there is to tell of the budgets that pay for this person's work. */
+  budgets: m.BudgetNotice[];
 }
 
 /** Sends requests; `Api` says which. Tests give their own. */

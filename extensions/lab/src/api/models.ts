@@ -33,6 +33,20 @@ export interface Bin {
   rows: number;
 }
 
+export interface BudgetNotice {
+  account: string;
+  /** The percentage that was reached. */
+  threshold: 80 | 100;
+  /** How much is spent, in whole percent. */
+  percent: number;
+  /** When the budget's day, week or month began. */
+  since: string;
+  /** When the budget begins anew. */
+  until: string;
+  message: string;
+  remedy: string;
+}
+
 export interface Catalog {
   connection: string;
   tables: Table[];
@@ -303,6 +317,8 @@ export interface QueryRequest {
 export interface Quota {
   account: string;
   lines: QuotaLine[];
+  /** From 80 % of the account's budget on. */
+  notice: BudgetNotice | null;
 }
 
 export interface QuotaLine {

@@ -8,7 +8,7 @@ import click
 
 from labwright.api.client import Client
 from labwright.api.commands.table import print_table
-from labwright.api.usage import UsageReport
+from labwright.api.usage import Quota, UsageReport
 
 
 @click.command("usage")
@@ -29,9 +29,13 @@ def command(as_csv: bool, everybody: bool, since: datetime | None, until: dateti
                 click.echo(answer.text, nl=False)
             return
         report = UsageReport.model_validate(client.core("GET", "/usage", params=params))
+        quotas = [Quota.model_validate(quota) for quota in client.core("GET", "/quota")]
     finally:
         client.close()
     print_report(report)
+    for quota in quotas:
+        if quota.notice:
+            click.echo(f"{quota.notice.message} {quota.notice.remedy}")
 
 
 def print_report(report: UsageReport) -> None:
