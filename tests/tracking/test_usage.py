@@ -62,3 +62,11 @@ def test_a_budget_near_its_end_is_told_by_the_api_and_the_command_line(
     assert shown[-1] == f"{said} {quota['notice']['remedy']}"
     csv = labwright(bench, token, monkeypatch, "usage", "--csv").stdout
     assert "budget" not in csv
+
+
+def test_less_than_a_cent_is_not_printed_as_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = bench.resolver.add("dan")
+    spend(bench, "dan", 0.004)
+    table = labwright(bench, token, monkeypatch, "usage").stdout.splitlines()
+    assert table[2].endswith("  0.0040 €")
+    assert table[-1] == "0.0040 € in all; 0 running now"

@@ -8,6 +8,7 @@ import click
 
 from labwright.api.client import Client
 from labwright.api.commands.table import print_table
+from labwright.api.money import money
 from labwright.api.usage import Quota, UsageReport
 
 
@@ -40,7 +41,7 @@ def command(as_csv: bool, everybody: bool, since: datetime | None, until: dateti
 
 def print_report(report: UsageReport) -> None:
     click.echo(f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC")
-    rows = [("user", "account", "kind", "profile", "hours", "cpu h", "gpu h", f"cost {report.currency}")]
+    rows = [("user", "account", "kind", "profile", "hours", "cpu h", "gpu h", "cost")]
     rows += [
         (
             row.user,
@@ -50,10 +51,10 @@ def print_report(report: UsageReport) -> None:
             f"{row.hours:.2f}",
             f"{row.cpu_hours:.2f}",
             f"{row.gpu_hours:.2f}",
-            f"{row.cost:.2f}",
+            money(row.cost, report.currency),
         )
         for row in report.rows
     ]
     print_table(rows)
     total = sum(row.cost for row in report.rows)
-    click.echo(f"{total:.2f} {report.currency} in all; {len(report.running)} running now")
+    click.echo(f"{money(total, report.currency)} in all; {len(report.running)} running now")
