@@ -170,6 +170,7 @@ def test_the_hub_tells_and_does_nothing_about_another_person(workbench: RunningW
 OWNED: list[tuple[str, str, Any]] = [
     ("GET", "/jobs/{job_id}", None),
     ("PATCH", "/jobs/{job_id}", {"paused": True}),
+    ("POST", "/jobs/{job_id}/restore", None),
     ("POST", "/jobs/{job_id}/runs", {}),
     ("GET", "/runs/{run_id}", None),
     ("POST", "/runs/{run_id}/cancel", None),

@@ -94,7 +94,20 @@ def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(work
     assert json.loads(labwright(workplace, "jobs", "show", "daily", "--json").stdout)["parameters"] == {"month": 8}
     never = labwright(workplace, "schedule", str(path), "--cron", "0 0 30 2 *")
     assert never.returncode == 2, never
+    deleted = labwright(workplace, "jobs", "delete", "daily", "--yes")
+    assert deleted.stdout == f"daily is deleted; 'labwright jobs restore {job['id']}' brings it back.\n"
+    assert job["id"] in labwright(workplace, "jobs", "list", "--deleted", "--json").stdout
+    again = labwright(workplace, *words)
+    taken = labwright(workplace, "jobs", "restore", "daily")
+    assert taken.returncode == 1, taken
+    assert "You have another job 'daily' by now." in taken.stderr
+    assert labwright(workplace, "jobs", "delete", again.stdout.split()[1].strip("()"), "--yes").returncode == 0
+    restored = labwright(workplace, "jobs", "restore", job["id"])
+    assert restored.stdout.startswith("daily is restored; next at "), restored
     assert labwright(workplace, "jobs", "delete", "daily", "--yes").returncode == 0
+    assert labwright(workplace, "jobs", "restore", "daily").returncode == 0  # the last one of that name
+    shown = json.loads(labwright(workplace, "jobs", "show", "daily", "--json").stdout)
+    assert (shown["id"], shown["parameters"]) == (job["id"], {"month": 8})
 
 
 def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +134,10 @@ def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: 
     assert "queued" in repr(jobs_magic.run("run work", None, shell))
     assert "paused" in repr(jobs_magic.run("pause 1", None, shell))
     assert "cancelled" in repr(jobs_magic.run("cancel work#1", None, shell))
-    jobs_magic.run("delete work", None, shell)
+    assert "%jobs restore job-" in repr(jobs_magic.run("delete work", None, shell))
     assert "No jobs yet" in repr(jobs_magic.run("list", None, shell))
+    assert "0 6 * * * (Europe/Berlin)" in repr(jobs_magic.run("restore work", None, shell))
+    jobs_magic.run("delete work", None, shell)
     assert jobs_magic.run("--help", None, shell) is None
     client_for(endpoints_from(os.environ)).close()
     assert jobs_magic.complete("sh", "%jobs sh", shell) == ["show"]

@@ -99,6 +99,7 @@ def test_what_is_somebody_elses_does_not_exist(alice: Client, bob: Client, workp
         ("GET", job_path, None),
         ("PATCH", job_path, {"paused": True}),
         ("DELETE", job_path, None),
+        ("POST", f"{job_path}/restore", None),
         ("POST", f"{job_path}/runs", {}),
         ("GET", run_path, None),
         ("POST", f"{run_path}/cancel", None),
@@ -144,7 +145,7 @@ def all_routes() -> list[tuple[str, str]]:
 
 def test_every_route_refuses_without_a_token_and_with_a_wrong_one(workplace: Workplace) -> None:
     listed = all_routes()
-    assert len(listed) == 20
+    assert len(listed) == 21
     key = load_private_key(workplace.settings.signing_key_file)
     runner = Signer(key).mint("alice", "runner", [names.SCOPE_RUNNER])
     expired = Signer(key, now=lambda: 1000.0).mint("alice", "run", names.USER_SCOPES, run_id="run-x", attempt=1)
@@ -225,6 +226,70 @@ def test_deleting_a_job_cancels_what_of_it_runs(alice: Client) -> None:
     alice.core("DELETE", f"/jobs/{run['job_id']}")
     assert ended(alice, run)["state"] == "cancelled"
     assert alice.core("GET", "/jobs")["items"] == []
+
+
+def test_a_restored_job_goes_on_with_its_next_slot_and_what_was_stopped_stays_so(
+    alice: Client, workplace: Workplace
+) -> None:
+    workplace.ledger.limit = 0
+    job = alice.core("POST", "/jobs", json=job_request("1", schedule=SIX))
+    run = alice.core("POST", f"/jobs/{job['id']}/runs", json={})
+    alice.core("DELETE", f"/jobs/{job['id']}")
+    (deleted,) = alice.core("GET", "/jobs", params={"deleted": True})["items"]
+    assert (deleted["id"], deleted["next_firings"]) == (job["id"], [])
+    workplace.clock.offset = timedelta(days=3)
+    restored = alice.core("POST", f"/jobs/{job['id']}/restore")
+    assert (restored["name"], restored["schedule"]) == (job["name"], SIX)
+    assert restored["last_run"]["state"] == "cancelled"
+    slot = datetime.fromisoformat(restored["next_firings"][0])
+    assert slot > workplace.clock()
+    assert alice.core("GET", "/jobs", params={"deleted": True})["items"] == []
+    workplace.clock.offset = slot - datetime.now(UTC) + timedelta(seconds=1)
+    wait_until(lambda: len(runs_of(alice, job)) == 2, what="the next slot")
+    fired, stopped = runs_of(alice, job)
+    assert datetime.fromisoformat(fired["slot"]) == slot  # and none of the three days between
+    assert (stopped["id"], stopped["reason"]) == (run["id"], "Its job was deleted.")
+
+
+def test_a_job_is_restored_once_told_and_written_down(alice: Client) -> None:
+    job = alice.core("POST", "/jobs", json=job_request("1"))
+    alice.core("DELETE", f"/jobs/{job['id']}")
+    with alice.stream_core("GET", "/events", params={"after": 0}) as answer:
+        lines = answer.iter_lines()
+        for _ in range(2):  # a second Undo finds the job there and changes nothing
+            assert alice.core("POST", f"/jobs/{job['id']}/restore")["id"] == job["id"]
+        alice.core("PATCH", f"/jobs/{job['id']}", json={"paused": True})
+        told: list[str] = []
+        while "updated" not in told:
+            line = next(lines)
+            if line.startswith("data: {") and line != "data: {}":
+                told.append(json.loads(line.removeprefix("data: "))["action"])
+    assert told == ["created", "deleted", "restored", "updated"]
+
+
+def test_a_name_that_was_taken_meanwhile_keeps_a_job_deleted_and_says_what_to_do(alice: Client) -> None:
+    ask = job_request("1")
+    job = alice.core("POST", "/jobs", json=ask)
+    alice.core("DELETE", f"/jobs/{job['id']}")
+    other = alice.core("POST", "/jobs", json=ask)
+    with pytest.raises(Conflict) as caught:
+        alice.core("POST", f"/jobs/{job['id']}/restore")
+    assert str(caught.value) == f"You have another job '{ask['name']}' by now."
+    assert caught.value.remedy == "Delete that one or give it another name, then restore this one."
+    alice.core("PATCH", f"/jobs/{other['id']}", json={"name": f"{ask['name']} (new)"})
+    alice.core("POST", f"/jobs/{job['id']}/restore")
+    assert {item["id"] for item in alice.core("GET", "/jobs")["items"]} == {job["id"], other["id"]}
+
+
+def test_anothers_deleted_job_does_not_exist(alice: Client, bob: Client) -> None:
+    job = alice.core("POST", "/jobs", json=job_request("1"))
+    alice.core("DELETE", f"/jobs/{job['id']}")
+    for job_id in (job["id"], "job-" + "0" * 20):
+        with pytest.raises(NotFound):
+            bob.core("POST", f"/jobs/{job_id}/restore")
+    assert bob.core("GET", "/jobs", params={"deleted": True})["items"] == []
+    with pytest.raises(NotFound):
+        alice.core("GET", f"/jobs/{job['id']}")
 
 
 def test_the_api_names_schedules_and_parameters(alice: Client) -> None:

@@ -99,6 +99,25 @@ def test_two_live_jobs_of_a_person_never_share_a_name(database: Database, job: s
         store.add_job(connection, job_values())
 
 
+def test_a_deleted_job_is_restored_unless_its_name_is_taken(database: Database, job: sa.Row[Any]) -> None:
+    with database.write() as connection:
+        store.update_job(connection, job.id, {"deleted": NOW, "live_name": None})
+        other = store.add_job(connection, job_values())
+        with pytest.raises(Conflict, match="You have another job 'a' by now"):
+            store.restore_job(connection, job, {"updated": NOW})
+        with pytest.raises(NotFound):
+            store.get_job(connection, "alice", job.id)
+        store.update_job(connection, other.id, {"deleted": NOW, "live_name": None})
+        store.restore_job(connection, job, {"updated": NOW})
+        restored = store.get_job(connection, "alice", job.id)
+        assert (restored.deleted, restored.live_name) == (None, "a")
+        listed = [
+            store.list_jobs(connection, "alice", after=None, limit=9, search=None, deleted=gone)
+            for gone in (False, True)
+        ]
+    assert [[row.id for row in rows] for rows in listed] == [[job.id], [other.id]]
+
+
 def test_somebody_elses_rows_do_not_exist(database: Database, job: sa.Row[Any]) -> None:
     run = add_run(database, job)
     assert run

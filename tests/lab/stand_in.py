@@ -21,7 +21,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from labwright.api import clusters, connections, jobs, usage
-from labwright.api.errors import BadSchedule, LabwrightError, NotFound, QuotaExceeded, Unavailable
+from labwright.api.errors import BadSchedule, Conflict, LabwrightError, NotFound, QuotaExceeded, Unavailable
 
 NOW = datetime.now(UTC)
 GIB = 1024**3
@@ -127,6 +127,7 @@ class World:
         ]
         daily = jobs.Schedule(cron="0 6 * * *", timezone="Europe/Berlin")
         self.jobs = [self.job("j1", "late_flights", daily, self.runs[0]), self.job("j2", "clean weather", None, None)]
+        self.deleted: list[jobs.Job] = []
         self.clusters = [
             cluster("dask-7f3a", "dask", "running", 2, NOW + timedelta(minutes=12)),
             cluster("spark-19bc", "spark", "starting", 0, None),
@@ -198,7 +199,19 @@ def card(slug: str, name: str, cpu: float, gib: int, price: float, **more: Any) 
     )
 
 
-def me() -> usage.Me:
+def notice() -> usage.BudgetNotice:
+    return usage.BudgetNotice(
+        account="user:alice",
+        threshold=80,
+        percent=84,
+        since=NOW.replace(day=1, hour=0),
+        until=NOW + timedelta(days=9),
+        message="The budget of alice is 84 % spent: 421.30 € of 500.00 € this month.",
+        remedy="Once it is spent, nothing that costs starts. Stop what you no longer need.",
+    )
+
+
+def me(world: World) -> usage.Me:
     ask = usage.Ask(cpu=1, memory_bytes=2 * GIB, price_per_hour=0.05)
     held = usage.Reservation(
         id="1",
@@ -225,7 +238,7 @@ def me() -> usage.Me:
         groups=["everyone"],
         admin=False,
         currency="EUR",
-        quotas=[usage.Quota(account="user:alice", lines=lines)],
+        quotas=[usage.Quota(account="user:alice", lines=lines, notice=notice() if world.fault == "budget" else None)],
         profiles=cards,
         running=[held],
     )
@@ -276,7 +289,7 @@ def core_app(world: World) -> FastAPI:
 
     @app.get(f"{base}/me")
     def get_me() -> usage.Me:
-        return me()
+        return me(world)
 
     @app.get(f"{base}/jobs")
     def get_jobs(search: str = "") -> jobs.JobPage:
@@ -288,6 +301,21 @@ def core_app(world: World) -> FastAPI:
         made = world.job(f"j{len(world.jobs) + 1}", ask.name, ask.schedule, None)
         world.jobs.insert(0, made)
         return made
+
+    @app.delete(base + "/jobs/{key}", status_code=204)
+    def delete_job(key: str) -> None:
+        deleted = one(world.jobs, key)
+        world.jobs.remove(deleted)
+        world.deleted.append(deleted)
+
+    @app.post(base + "/jobs/{key}/restore")
+    def restore_job(key: str) -> jobs.Job:
+        restored: jobs.Job = one(world.deleted, key)
+        if any(job.name == restored.name for job in world.jobs):
+            raise Conflict(f"You have another job '{restored.name}' by now.", remedy="Delete that one.")
+        world.deleted.remove(restored)
+        world.jobs.append(restored)
+        return restored
 
     @app.post(base + "/jobs/{job}/runs", status_code=201)
     def post_run(job: str, ask: jobs.RunRequest) -> jobs.Run:

@@ -234,6 +234,19 @@ def test_runs_are_compared_by_curves_parallel_coordinates_params_and_notebooks(p
     expect(view.locator(".lw-diff .lw-mod-added")).to_have_text("+fit(flights)")
 
 
+def test_a_deletion_can_be_undone_where_it_is_told(page: Page) -> None:
+    card(page, "Jobs")
+    page.click(".lw-job-head:has-text('clean weather')")
+    job = page.locator(".lw-job").filter(has_text="clean weather")
+    job.get_by_role("button", name="Delete").click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Delete").click()
+    expect(job).to_have_count(0)
+    notice = page.locator(".Toastify__toast").filter(has_text="Job 'clean weather' was deleted.")
+    notice.get_by_role("button", name="Undo").click()
+    expect(job).to_have_count(1)
+    expect(notice).to_have_count(0)
+
+
 def test_scripts_in_outputs_do_not_run(page: Page) -> None:
     card(page, "Jobs")
     page.click(".lw-job-head:has-text('late_flights')")
@@ -307,6 +320,22 @@ def blank(page: Page) -> Page:
     """A page before it goes to Lab, with nothing of another visit."""
     page.goto("about:blank")
     return page
+
+
+def test_a_budget_near_its_end_is_told_with_what_to_do_and_stays_in_the_status_bar(
+    blank: Page, lab: tuple[str, str]
+) -> None:
+    httpx.put(f"{lab[1]}/fault/budget", trust_env=False)
+    try:
+        blank.goto(lab[0])
+        told = blank.locator(".Toastify__toast")
+        expect(told).to_contain_text("The budget of alice is 84 % spent: 421.30 € of 500.00 € this month.")
+        expect(blank.locator(".lw-status-text.lw-mod-urgent")).to_contain_text("budget 84 % spent")
+        told.get_by_role("button", name="What now?").click()
+        expect(blank.locator(".jp-Dialog")).to_contain_text("Stop what you no longer need.")
+        expect(told).to_have_count(0)
+    finally:
+        httpx.put(f"{lab[1]}/fault/none", trust_env=False)
 
 
 def test_the_launcher_does_not_wait_for_the_layout_to_be_saved(blank: Page, lab: tuple[str, str]) -> None:

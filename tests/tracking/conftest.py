@@ -27,7 +27,7 @@ from labwright.hub.callers import Caller
 from labwright.hub.core.app import build_core, create_app
 from labwright.hub.core.context import Core
 from labwright.hub.usage.ledger import SqlLedger
-from labwright.spawner.profiles import Profile, QuotaRule, Workbench
+from labwright.spawner.profiles import Budget, Profile, QuotaRule, Workbench
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300
@@ -69,7 +69,7 @@ class Bench:
 def workbench() -> Workbench:
     return Workbench(
         profiles=(Profile("small", "Small", 1, 2 << 30, "user", 0.05),),
-        quotas=(QuotaRule(user="default", servers=2, cpu=8),),
+        quotas=(QuotaRule(user="default", servers=2, cpu=8), QuotaRule(user="bella", budget=Budget(10))),
     )
 
 

@@ -17,7 +17,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from labwright.api import names
-from labwright.api.usage import Ask, ReservationRequest, server_key
+from labwright.api.usage import Ask, Quota, QuotaLine, ReservationRequest, server_key
+from labwright.hub.usage.admin import shown_quota
+
+from .test_usage import spend
 
 
 class PlayedHub:
@@ -123,6 +126,16 @@ def test_an_admin_sees_who_runs_what_and_stops_it(bench: Any, hub: PlayedHub, br
     table = browser.get("/services/core/admin/usage.csv").text
     assert table.splitlines()[0].startswith("since,until,user,account")
     assert ",ida,user:ida,server,small," in table
+
+
+def test_less_than_a_cent_is_not_shown_as_nothing(bench: Any, hub: PlayedHub, browser: httpx.Client) -> None:
+    spend(bench, "cleo", 0.004)
+    log_in(browser, hub)
+    page = browser.get("/services/core/admin").text
+    assert ">0.0040 €</td>" in page.split("<tr><td>cleo</td>")[1].partition("</tr>")[0]
+    line = QuotaLine(resource="budget", used=0.004, limit=10, left=9.996)
+    shown = shown_quota(Quota(account="user:cleo", lines=[line]), "EUR")
+    assert shown["lines"][0]["text"] == "0.0040 € of 10.00 €, 10.00 € left"
 
 
 @pytest.mark.parametrize(

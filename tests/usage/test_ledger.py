@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from labwright.hub.core.schema import metadata
 from labwright.hub.database import Database
 from labwright.hub.usage.clock import read_steady
 from labwright.hub.usage.ledger import SqlLedger
+from labwright.hub.usage.limits import budget_notice
 from labwright.hub.usage.people import profile_cards
 from labwright.spawner.profiles import Budget, Profile, QuotaRule, Workbench
 
@@ -186,6 +188,49 @@ def test_a_budget_begins_anew_with_its_day_week_or_month(
         reserve(database, ledger, clock, key="more", ask={"cpu": 0})
     clock.pass_(minutes=1)
     reserve(database, ledger, clock, key="more", ask={"cpu": 0})
+
+
+@pytest.mark.parametrize(
+    ("spent", "threshold", "message"),
+    [
+        (7.9, None, ""),
+        (8.0, 80, "The budget of alice is 80 % spent: 8.00 € of 10.00 € this month."),
+        (9.95, 80, "The budget of alice is 99 % spent: 9.95 € of 10.00 € this month."),
+        (10, 100, "The budget of alice is spent: 10.00 € of 10.00 € this month."),
+        (12, 100, "The budget of alice is spent: 12.00 € of 10.00 € this month."),
+    ],
+)
+def test_a_budget_is_told_of_at_eighty_percent_and_when_it_is_spent(
+    database: Database, ledger: SqlLedger, clock: Any, spent: float, threshold: int | None, message: str
+) -> None:
+    reserve(database, ledger, clock, key="dear", ttl_seconds=86400, ask={"price_per_hour": spent})
+    clock.pass_(hours=1)
+    with database.write() as connection:
+        notice = ledger.quota(connection, "user:alice", now=clock.now()).notice
+    if threshold is None:
+        assert notice is None
+        return
+    assert notice
+    assert (notice.threshold, notice.message) == (threshold, message)
+    assert (notice.since, notice.until) == (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
+    assert "until 01 April 2026 (UTC)" in notice.remedy
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(10, "day"), "The budget of the group research is spent: 20.00 € of 10.00 € today."),
+        (Budget(10, "week"), "The budget of the group research is spent: 20.00 € of 10.00 € this week."),
+        (Budget(0), None),  # a rule that only what is free may run
+        (None, None),
+    ],
+)
+def test_a_notice_names_the_group_and_the_period_of_its_budget(
+    bench: Any, clock: Any, budget: Budget | None, message: str | None
+) -> None:
+    workbench = replace(bench.file, quotas=(QuotaRule(group="research", budget=budget),))
+    notice = budget_notice(workbench, "group:research", 20, clock.now())
+    assert (notice and notice.message) == message
 
 
 def test_what_was_killed_is_metered_to_its_expiry_and_frees_its_place(

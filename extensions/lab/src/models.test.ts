@@ -2,6 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 
 import { Api, queryString } from './api/client';
 import { Live, parseMessage } from './api/live';
+import type { BudgetNotice } from './api/models';
 import { problemFrom } from './api/problem';
 import { bytesOf, duration, inZone, money, relative, took } from './format';
 import { ClustersModel, clientCode } from './panels/clusters/model';
@@ -11,9 +12,11 @@ import { JobsModel, runState } from './panels/jobs/model';
 import { ScheduleModel, cronOf, fieldsOf, readValues } from './panels/jobs/schedule-model';
 import { Services, made, page } from './services.fake';
 import { sendSnapshot } from './snapshot';
-import { isUrgent, statusText } from './status/model';
+import { StatusModel, isUrgent, statusText } from './status/model';
 
 const NOW = Date.parse('2026-11-21T10:00:00Z');
+const notice = (account: string, threshold: 80 | 100, percent: number, since = 'November'): BudgetNotice =>
+  ({ account, threshold, percent, since, until: '', message: '', remedy: '' });
 const table = { schema_name: 'public', name: 'flights', kind: 'table' as const, rows: 336776 };
 
 describe('what people read', () => {
@@ -28,12 +31,43 @@ describe('what people read', () => {
       price_per_hour: 0.05,
       started: '2026-11-21T09:00:00Z',
       idle_stops_at: '2026-11-21T10:46:00Z',
-      core_available: true
+      core_available: true,
+      budgets: []
     };
     expect(statusText(status, NOW)).toBe('Small · 1.2/2 GB · 0.31 € · stops in 46 m');
     expect(isUrgent(status, NOW)).toBe(false);
     expect(isUrgent({ ...status, idle_stops_at: '2026-11-21T10:05:00Z' }, NOW)).toBe(true);
     expect(statusText({ ...status, cost: null, idle_stops_at: null }, NOW)).toBe('Small · 1.2/2 GB');
+    const budgets = [notice('user:alice', 80, 84), notice('group:research', 100, 100)];
+    expect(statusText({ ...status, budgets }, NOW)).toBe(
+      'Small · 1.2/2 GB · 0.31 € · budget 100 % spent · stops in 46 m'
+    );
+    expect(isUrgent({ ...status, budgets }, NOW)).toBe(true);
+  });
+
+  it('tells of a budget once for each threshold and period', async () => {
+    const budgets = [notice('user:alice', 80, 84)];
+    const { api } = made({ 'GET status': { budgets } });
+    const model = new StatusModel(api, () => false);
+    const told: string[] = [];
+    model.notices.connect((_, { account, threshold, since }) => void told.push(`${account} ${threshold} ${since}`));
+    const poll = async (...now: BudgetNotice[]): Promise<void> => {
+      budgets.splice(0, 2, ...now);
+      await model.refresh();
+    };
+    await model.refresh();
+    await poll(notice('user:alice', 80, 91));
+    await poll(notice('user:alice', 100, 100), notice('group:research', 80, 80));
+    await poll(notice('user:alice', 100, 100), notice('group:research', 80, 81));
+    await poll();
+    await poll(notice('user:alice', 80, 80, 'December'));
+    expect(told).toEqual([
+      'user:alice 80 November',
+      'user:alice 100 November',
+      'group:research 80 November',
+      'user:alice 80 December'
+    ]);
+    model.dispose();
   });
 
   it('writes times, money and zones', () => {
@@ -189,6 +223,31 @@ describe('Jobs', () => {
     const model = new JobsModel(api, live, () => false);
     expect((await model.rerun('j1', { carrier: 'UA' }))?.id).toBe('r2');
     expect(services.sent[0]).toEqual({ parameters: { carrier: 'UA' } });
+    model.dispose();
+  });
+
+  it('restores a job that was deleted, and says when the service refuses either', async () => {
+    const taken = { code: 'conflict', detail: "You have another job 'late' by now.", remedy: 'Delete that one.' };
+    const { services, api, live } = made({
+      'GET core/jobs': { items: [] },
+      'DELETE core/jobs/j1': {},
+      'POST core/jobs/j1/restore': { id: 'j1' },
+      'POST core/jobs/j2/restore': new Response(JSON.stringify(taken), { status: 409 })
+    });
+    const model = new JobsModel(api, live, () => false);
+    expect(await model.remove('j1')).toBe(true);
+    await model.restore('j1');
+    expect(services.asked).toEqual([
+      'DELETE core/jobs/j1',
+      'GET core/jobs?limit=200',
+      'POST core/jobs/j1/restore',
+      'GET core/jobs?limit=200'
+    ]);
+    expect(await model.remove('j2')).toBe(false);
+    expect(model.state.problem?.status).toBe(404);
+    await expect(model.restore('j2')).rejects.toMatchObject({
+      sentences: "You have another job 'late' by now. Delete that one."
+    });
     model.dispose();
   });
 

@@ -1,4 +1,4 @@
-"""What the status bar shows: profile, memory, cost and the idle stop of this person's server."""
+"""What the status bar shows: profile, memory, cost and idle stop of this server, and budgets that near their end."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class StatusHandler(LabwrightHandler):
                 "started": mine.get("started") or self.settings["started"].isoformat(),
                 "idle_stops_at": stops.isoformat() if stops else None,
                 "core_available": bool(mine),
+                "budgets": mine.get("budgets", []),
             }
         )
 
@@ -58,10 +59,10 @@ class StatusHandler(LabwrightHandler):
 
 
 def own_server(me: dict[str, Any], profile: str | None) -> dict[str, Any]:
-    """The newest reservation of a server with this profile, with the profile's name and size."""
+    """The newest reservation of a server with this profile, with the profile's name and size, and what budgets say."""
     servers = [held for held in me.get("running", []) if held["kind"] == "server"]
     fitting = [held for held in servers if profile is None or held.get("profile") == profile] or servers
-    found: dict[str, Any] = {"currency": me.get("currency")}
+    found: dict[str, Any] = {"currency": me.get("currency"), "budgets": budget_notices(me)}
     if fitting:
         held = max(fitting, key=lambda each: str(each["created"]))
         found |= {"cost": held["cost"], "price_per_hour": held["ask"]["price_per_hour"], "started": held["created"]}
@@ -73,6 +74,11 @@ def own_server(me: dict[str, Any], profile: str | None) -> dict[str, Any]:
             found.setdefault("memory_bytes", card["memory_bytes"])
             found.setdefault("price_per_hour", card["price_per_hour"])
     return found
+
+
+def budget_notices(me: dict[str, Any]) -> list[dict[str, Any]]:
+    """What there is to tell of the budgets that pay for this person's work."""
+    return [quota["notice"] for quota in me.get("quotas", []) if quota.get("notice")]
 
 
 def memory(limit: str | None) -> tuple[int, int | None]:

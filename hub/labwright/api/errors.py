@@ -130,10 +130,15 @@ class QuotaExceeded(Conflict):
         )
 
 
+def describe_account(account: str) -> str:
+    """'the group research', or a person's name."""
+    kind, _, name = account.partition(":")
+    return f"the group {name}" if kind == "group" else name
+
+
 def describe_shortage(resource: str, asked: float, left: float, account: str) -> str:
     """'The quota of the group research has 32 GB of memory left, and this needs 64 GB.', or of the machine."""
-    kind, _, name = account.partition(":")
-    who = f"the group {name}" if kind == "group" else name
+    who = describe_account(account)
     if resource == "budget":
         return f"The budget of {who} is spent."
     if resource == "memory_bytes":

@@ -19,5 +19,5 @@ class Event(Wire):
     sequence: int
     topic: Topic
     key: str = Field(description="Id of the job, run, cluster … that changed.")
-    action: Literal["created", "updated", "deleted"]
+    action: Literal["created", "updated", "deleted", "restored"]
     time: datetime

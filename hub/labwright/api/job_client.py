@@ -64,12 +64,13 @@ class JobClient:
         schema = self.inspect(content).parameters_schema
         return {name: from_text(schema, name, text) for name, text in texts.items()}
 
-    def jobs(self, search: str | None = None) -> list[Job]:
-        """All of them, newest first."""
+    def jobs(self, search: str | None = None, *, deleted: bool = False) -> list[Job]:
+        """All of them, or all that were deleted, newest first."""
         found: list[Job] = []
         after: str | None = None
         while True:
-            params = {"limit": 200, **({"after": after} if after else {}), **({"search": search} if search else {})}
+            given = {"after": after, "search": search, "deleted": "true" if deleted else None}
+            params = {"limit": 200, **{name: value for name, value in given.items() if value}}
             page = JobPage.model_validate(self._client.core("GET", "/jobs", params=params))
             found += page.items
             if page.next is None:
@@ -87,6 +88,15 @@ class JobClient:
         if reference.isdigit() and 1 <= int(reference) <= len(everything):
             return everything[int(reference) - 1]
         raise NotFound("job", reference)
+
+    def find_deleted(self, reference: str) -> str:
+        """The id of a deleted job by its name, the last one deleted when there are several, or by its id."""
+        if reference.startswith("job-"):
+            return reference
+        named = [job for job in self.jobs(reference, deleted=True) if job.name == reference]
+        if not named:
+            raise NotFound("deleted job", reference)
+        return max(named, key=lambda job: job.updated).id
 
     def find_run(self, reference: str) -> Run:
         """A run by its id, by `job#number`, or the last one of a job."""
@@ -118,6 +128,9 @@ class JobClient:
 
     def delete(self, job_id: str) -> None:
         self._client.core("DELETE", f"/jobs/{job_id}")
+
+    def restore(self, job_id: str) -> Job:
+        return Job.model_validate(self._client.core("POST", f"/jobs/{job_id}/restore"))
 
     def start(self, job_id: str, parameters: Mapping[str, Any] | None = None) -> Run:
         body = {"parameters": dict(parameters or {})}

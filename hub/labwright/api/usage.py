@@ -85,9 +85,22 @@ class QuotaLine(Wire):
     left: float | None
 
 
+class BudgetNotice(Wire):
+    """That a budget nears its end or is spent. Account, threshold and `since` name it: each is worth telling once."""
+
+    account: str
+    threshold: Literal[80, 100] = Field(description="The percentage that was reached.")
+    percent: int = Field(description="How much is spent, in whole percent.")
+    since: datetime = Field(description="When the budget's day, week or month began.")
+    until: datetime = Field(description="When the budget begins anew.")
+    message: str
+    remedy: str
+
+
 class Quota(Wire):
     account: str
     lines: list[QuotaLine]
+    notice: BudgetNotice | None = Field(default=None, description="From 80 % of the account's budget on.")
 
 
 class Me(Wire):

@@ -52,7 +52,7 @@ class EventLog:
         owner: str,
         topic: Topic,
         key: str,
-        action: Literal["created", "updated", "deleted"],
+        action: Literal["created", "updated", "deleted", "restored"],
         now: datetime,
     ) -> None:
         """Tell of a change, in its transaction; readers wake after the commit (or at the next poll)."""

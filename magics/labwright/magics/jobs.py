@@ -31,7 +31,7 @@ from labwright.magics.job_words import (
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-VERBS = ("list", "show", "run", "runs", "cancel", "pause", "resume", "delete", "log", "open")
+VERBS = ("list", "show", "run", "runs", "cancel", "pause", "resume", "delete", "restore", "log", "open")
 
 
 def parser() -> LineParser:
@@ -47,6 +47,7 @@ def parser() -> LineParser:
         "pause": "let its schedule rest",
         "resume": "let its schedule go on",
         "delete": "delete a job and stop what of it runs",
+        "restore": "take a job's deletion back, by its name or id",
     }.items():
         verbs.add_parser(verb, help=text, description=text).add_argument("job")
     run = verbs.add_parser("run", help="run a job now", description="run a job now")
@@ -79,6 +80,7 @@ def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
         "pause": lambda jobs, asked: shown_job(jobs.update(jobs.find(asked.job).id, {"paused": True})),
         "resume": lambda jobs, asked: shown_job(jobs.update(jobs.find(asked.job).id, {"paused": False})),
         "delete": delete,
+        "restore": lambda jobs, asked: shown_job(jobs.restore(jobs.find_deleted(asked.job))),
         "log": log,
         "open": open_output,
     }
@@ -117,7 +119,7 @@ def follow(jobs: JobClient, found: Any) -> Shown:
 def delete(jobs: JobClient, asked: Any) -> Shown:
     job = jobs.find(asked.job)
     jobs.delete(job.id)
-    return Shown(f"{job.name} is deleted.")
+    return Shown(f"{job.name} is deleted.", notes=[f"%jobs restore {job.id} brings it back."])
 
 
 def log(jobs: JobClient, asked: Any) -> None:

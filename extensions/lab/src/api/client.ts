@@ -19,6 +19,8 @@ export interface ServerStatus {
   started: string;
   idle_stops_at: string | null;
   core_available: boolean;
+  /** What there is to tell of the budgets that pay for this person's work. */
+  budgets: m.BudgetNotice[];
 }
 
 /** Sends requests; `Api` says which. Tests give their own. */
@@ -63,6 +65,7 @@ export class Api {
   createJob = (ask: m.JobRequest): Promise<m.Job> => this.core('POST', 'jobs', ask);
   updateJob = (id: string, change: m.JobUpdate): Promise<m.Job> => this.core('PATCH', `jobs/${seg(id)}`, change);
   deleteJob = (id: string): Promise<void> => this.core('DELETE', `jobs/${seg(id)}`);
+  restoreJob = (id: string): Promise<m.Job> => this.core('POST', `jobs/${seg(id)}/restore`);
   startRun = (job: string, ask: m.RunRequest): Promise<m.Run> => this.core('POST', `jobs/${seg(job)}/runs`, ask);
   runs = (job?: string): Promise<m.RunPage> => this.core('GET', 'runs', undefined, { job, limit: 50 });
   run = (id: string): Promise<m.Run> => this.core('GET', `runs/${seg(id)}`);

@@ -33,6 +33,20 @@ export interface Bin {
   rows: number;
 }
 
+export interface BudgetNotice {
+  account: string;
+  /** The percentage that was reached. */
+  threshold: 80 | 100;
+  /** How much is spent, in whole percent. */
+  percent: number;
+  /** When the budget's day, week or month began. */
+  since: string;
+  /** When the budget begins anew. */
+  until: string;
+  message: string;
+  remedy: string;
+}
+
 export interface Catalog {
   connection: string;
   tables: Table[];
@@ -158,7 +172,7 @@ export interface Event {
   topic: 'job' | 'run' | 'cluster' | 'reservation' | 'connection' | 'experiment' | 'model';
   /** Id of the job, run, cluster … that changed. */
   key: string;
-  action: 'created' | 'updated' | 'deleted';
+  action: 'created' | 'updated' | 'deleted' | 'restored';
   time: string;
 }
 
@@ -303,6 +317,8 @@ export interface QueryRequest {
 export interface Quota {
   account: string;
   lines: QuotaLine[];
+  /** From 80 % of the account's budget on. */
+  notice: BudgetNotice | null;
 }
 
 export interface QuotaLine {

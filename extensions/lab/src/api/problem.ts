@@ -17,6 +17,11 @@ export class Problem extends Error {
     this.details = options.details ?? {};
   }
 
+  /** What happened and what to do, where there is room for one text only. */
+  get sentences(): string {
+    return `${this.message} ${this.remedy}`.trim();
+  }
+
   /** The text behind 'Copy details'. */
   report(): string {
     return JSON.stringify({ message: this.message, status: this.status, ...this.details }, null, 2);

@@ -58,8 +58,7 @@ function addStart(
         await lw.api.startCluster({ engine });
         app.shell.activateById('labwright-clusters');
       } catch (error) {
-        const problem = asProblem(error);
-        Notification.error(`${problem.message} ${problem.remedy}`.trim(), { autoClose: false });
+        Notification.error(asProblem(error).sentences, { autoClose: false });
       }
     }
   });

@@ -21,9 +21,8 @@ export const follow: JupyterFrontEndPlugin<void> = {
           const path = app.serviceManager.contents.localPath(context.path);
           const content = context.model.toJSON() as unknown as Record<string, unknown>;
           sendSnapshot(lw.api, path, content).catch((error: unknown) => {
-            const problem = asProblem(error);
             const what = lw.trans.__('The job that follows %1 did not get this version.', path);
-            Notification.warning(`${what} ${problem.message} ${problem.remedy}`.trim());
+            Notification.warning(`${what} ${asProblem(error).sentences}`);
           });
         }
       };

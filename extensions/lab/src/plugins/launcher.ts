@@ -63,7 +63,7 @@ async function open(app: JupyterFrontEnd, lw: Labwright, path: string): Promise<
     await app.commands.execute('docmanager:open', { path });
   } catch (error) {
     const problem = asProblem(error);
-    Notification.error(`${problem.message} ${problem.remedy}`.trim());
+    Notification.error(problem.sentences);
   }
 }
 

@@ -51,6 +51,7 @@ function explain(status: ServerStatus, trans: TranslationBundle): string {
     status.price_per_hour !== null && trans.__('%1 an hour', money(status.price_per_hour, status.currency)),
     trans.__('Started %1', absolute(status.started)),
     status.idle_stops_at && trans.__('Stops when idle until %1', absolute(status.idle_stops_at)),
+    ...status.budgets.map(notice => `${notice.message} ${notice.remedy}`),
     !status.core_available && trans.__('Cost is unknown until the core service answers.')
   ];
   return lines.filter(Boolean).join('\n');

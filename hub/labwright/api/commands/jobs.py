@@ -17,6 +17,7 @@ from labwright.api.commands.run import followed
 from labwright.api.commands.table import print_table
 from labwright.api.errors import InvalidRequest
 from labwright.api.job_client import JobClient, duration, echo_error, split_parameter, state_sentence
+from labwright.api.jobs import Job
 from labwright.api.parameters import from_text
 
 as_json = click.option("--json", "raw", is_flag=True, help="As JSON, for programs.")
@@ -40,12 +41,15 @@ def echo_json(found: BaseModel | Sequence[BaseModel]) -> None:
 
 @command.command("list")
 @click.option("--search", default=None, help="Only names and paths that contain this.")
+@click.option("--deleted", is_flag=True, help="Those that were deleted, for 'labwright jobs restore'.")
 @as_json
-def list_jobs(search: str | None, raw: bool) -> None:
+def list_jobs(search: str | None, deleted: bool, raw: bool) -> None:
     """Jobs, newest first."""
-    found = client().jobs(search)
+    found = client().jobs(search, deleted=deleted)
     if raw:
         echo_json(found)
+    elif deleted and not found:
+        click.echo("No job was deleted.")
     elif not found:
         click.echo("No jobs yet. Make one with 'labwright run NOTEBOOK' or Schedule in Lab.")
     else:
@@ -140,21 +144,36 @@ def resume(job: str) -> None:
     """Let a schedule go on with its next slot."""
     jobs = client()
     found = jobs.update(jobs.find(job).id, {"paused": False})
-    after = f"; next at {found.next_firings[0]:%Y-%m-%d %H:%M} UTC" if found.next_firings else ""
-    click.echo(f"{found.name} goes on{after}.")
+    click.echo(f"{found.name} goes on{next_at(found)}.")
+
+
+def next_at(job: Job) -> str:
+    return f"; next at {job.next_firings[0]:%Y-%m-%d %H:%M} UTC" if job.next_firings else ""
 
 
 @command.command("delete")
 @click.argument("job")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(job: str, yes: bool) -> None:
-    """Delete a job; its runs can still be read by their ids."""
+    """Delete a job; its runs can still be read by their ids, and it can be restored."""
     jobs = client()
     found = jobs.find(job)
     if not yes:
         click.confirm(f"Delete the job '{found.name}' and stop what of it runs?", abort=True)
     jobs.delete(found.id)
-    click.echo(f"{found.name} is deleted.")
+    click.echo(f"{found.name} is deleted; 'labwright jobs restore {found.id}' brings it back.")
+
+
+@command.command("restore")
+@click.argument("job")
+def restore(job: str) -> None:
+    """Take the deletion of a job back; JOB is its name or its id.
+
+    Its schedule goes on with the next slot. Runs that the deletion stopped stay stopped.
+    """
+    jobs = client()
+    found = jobs.restore(jobs.find_deleted(job))
+    click.echo(f"{found.name} is restored{next_at(found)}.")
 
 
 @command.command("output")

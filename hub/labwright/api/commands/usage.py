@@ -8,7 +8,8 @@ import click
 
 from labwright.api.client import Client
 from labwright.api.commands.table import print_table
-from labwright.api.usage import UsageReport
+from labwright.api.money import money
+from labwright.api.usage import Quota, UsageReport
 
 
 @click.command("usage")
@@ -29,14 +30,18 @@ def command(as_csv: bool, everybody: bool, since: datetime | None, until: dateti
                 click.echo(answer.text, nl=False)
             return
         report = UsageReport.model_validate(client.core("GET", "/usage", params=params))
+        quotas = [Quota.model_validate(quota) for quota in client.core("GET", "/quota")]
     finally:
         client.close()
     print_report(report)
+    for quota in quotas:
+        if quota.notice:
+            click.echo(f"{quota.notice.message} {quota.notice.remedy}")
 
 
 def print_report(report: UsageReport) -> None:
     click.echo(f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC")
-    rows = [("user", "account", "kind", "profile", "hours", "cpu h", "gpu h", f"cost {report.currency}")]
+    rows = [("user", "account", "kind", "profile", "hours", "cpu h", "gpu h", "cost")]
     rows += [
         (
             row.user,
@@ -46,10 +51,10 @@ def print_report(report: UsageReport) -> None:
             f"{row.hours:.2f}",
             f"{row.cpu_hours:.2f}",
             f"{row.gpu_hours:.2f}",
-            f"{row.cost:.2f}",
+            money(row.cost, report.currency),
         )
         for row in report.rows
     ]
     print_table(rows)
     total = sum(row.cost for row in report.rows)
-    click.echo(f"{total:.2f} {report.currency} in all; {len(report.running)} running now")
+    click.echo(f"{money(total, report.currency)} in all; {len(report.running)} running now")

@@ -8,6 +8,7 @@ import click
 
 from labwright.api.client import Client
 from labwright.api.commands.table import print_table
+from labwright.api.money import money
 from labwright.api.usage import UsageReport
 
 
@@ -25,7 +26,7 @@ def command(everybody: bool) -> None:
         click.echo("Nothing runs now.")
         return
     now = datetime.now(UTC)
-    rows = [("user", "what", "profile", "cpu", "memory", "since", f"cost {report.currency}")]
+    rows = [("user", "what", "profile", "cpu", "memory", "since", "cost")]
     rows += [
         (
             held.user,
@@ -34,7 +35,7 @@ def command(everybody: bool) -> None:
             f"{held.ask.cpu:g}",
             f"{held.ask.memory_bytes / 2**30:.1f} GB",
             f"{(now - held.created).total_seconds() / 60:.0f} m",
-            f"{held.cost:.2f}",
+            money(held.cost, report.currency),
         )
         for held in report.running
     ]

@@ -85,9 +85,10 @@ def list_jobs(
     after: After = None,
     limit: Limit = 100,
     search: Annotated[str | None, Query(max_length=200)] = None,
+    deleted: bool = False,
 ) -> JobPage:
-    """The caller's jobs, newest first; `search` looks in name and path."""
-    return jobs.list(caller, after=after, limit=limit, search=search)
+    """The caller's jobs, newest first, or those that were deleted; `search` looks in name and path."""
+    return jobs.list(caller, after=after, limit=limit, search=search, deleted=deleted)
 
 
 @router.get("/jobs/{job_id}")
@@ -104,8 +105,14 @@ def update_job(job_id: str, ask: JobUpdate, jobs: JobsService, caller: JobsCalle
 
 @router.delete("/jobs/{job_id}", status_code=204)
 def delete_job(job_id: str, jobs: JobsService, caller: JobsCaller) -> None:
-    """Delete a job and stop what of it runs. Its runs can still be read by their ids."""
+    """Delete a job and stop what of it runs. Its runs can still be read by their ids, and it can be restored."""
     jobs.delete(job_id, caller)
+
+
+@router.post("/jobs/{job_id}/restore")
+def restore_job(job_id: str, jobs: JobsService, caller: JobsCaller) -> Job:
+    """Take a deletion back: the job under its name, its schedule from the next slot on."""
+    return jobs.restore(job_id, caller)
 
 
 @router.post("/jobs/{job_id}/runs", status_code=201)

@@ -80,10 +80,14 @@ class Jobs:
         schema = parameters.parameters_schema(notebook.content)
         return {"notebook_path": path, "source_digest": self._artifacts.put(data), "parameters_schema": schema}
 
-    def list(self, caller: Caller, *, after: str | None, limit: int, search: str | None) -> JobPage:
+    def list(
+        self, caller: Caller, *, after: str | None, limit: int, search: str | None, deleted: bool = False
+    ) -> JobPage:
         now = self._core.now()
         with self._core.database.read() as connection:
-            rows = store.list_jobs(connection, caller.name, after=after, limit=limit + 1, search=search)
+            rows = store.list_jobs(
+                connection, caller.name, after=after, limit=limit + 1, search=search, deleted=deleted
+            )
             page = rows[:limit]
             last = store.last_runs(connection, [row.id for row in page])
             items = [
@@ -142,6 +146,23 @@ class Jobs:
             self._tell(connection, "job", job_id, "deleted", caller.name, now)
             self._audit(connection, caller, "job.delete", job_id, now)
         self._queue.ring()
+
+    def restore(self, job_id: str, caller: Caller) -> Job:
+        """The deleted job is back, its schedule from the next slot on; nothing for one that is not deleted.
+
+        Runs that the deletion stopped stay stopped.
+        """
+        now = self._core.now()
+        with self._core.database.write() as connection:
+            row = store.get_job(connection, caller.name, job_id, lock=True, also_deleted=True)
+            if row.deleted is not None:
+                values = {"updated": now, "owner_groups": sorted(caller.groups)}
+                store.restore_job(connection, row, values | _slot_values(schedule_of(row), now))
+                self._tell(connection, "job", job_id, "restored", caller.name, now)
+                self._audit(connection, caller, "job.restore", job_id, now, name=row.name)
+            view = self._view(connection, store.get_job(connection, caller.name, job_id))
+        self._queue.ring()
+        return view
 
     # Runs
 

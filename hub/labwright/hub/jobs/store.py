@@ -59,8 +59,12 @@ def _name_taken(name: str) -> Conflict:
     )
 
 
-def get_job(connection: sa.Connection, owner: str, job_id: str, *, lock: bool = False) -> sa.Row[Any]:
-    query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner, jobs.c.deleted.is_(None))
+def get_job(
+    connection: sa.Connection, owner: str, job_id: str, *, lock: bool = False, also_deleted: bool = False
+) -> sa.Row[Any]:
+    query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner)
+    if not also_deleted:
+        query = query.where(jobs.c.deleted.is_(None))
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound("job", job_id[:100])
@@ -68,10 +72,17 @@ def get_job(connection: sa.Connection, owner: str, job_id: str, *, lock: bool = 
 
 
 def list_jobs(
-    connection: sa.Connection, owner: str, *, after: str | None, limit: int, search: str | None
+    connection: sa.Connection,
+    owner: str,
+    *,
+    after: str | None,
+    limit: int,
+    search: str | None,
+    deleted: bool = False,
 ) -> Sequence[sa.Row[Any]]:
-    """Newest first; `after` is the last id of the page before."""
-    query = sa.select(jobs).where(jobs.c.owner == owner, jobs.c.deleted.is_(None))
+    """Newest first, those that are there or those that were deleted; `after` is the last id of the page before."""
+    which = jobs.c.deleted.is_not(None) if deleted else jobs.c.deleted.is_(None)
+    query = sa.select(jobs).where(jobs.c.owner == owner, which)
     if after:
         query = query.where(jobs.c.id < after)
     if search:
@@ -86,6 +97,20 @@ def update_job(connection: sa.Connection, job_id: str, values: dict[str, Any]) -
             connection.execute(jobs.update().where(jobs.c.id == job_id).values(**values))
     except sa.exc.IntegrityError:
         raise _name_taken(values["name"]) from None
+
+
+def restore_job(connection: sa.Connection, job: sa.Row[Any], values: dict[str, Any]) -> None:
+    """Take the deletion of a (locked) job back, under the name that it had."""
+    restored = {**values, "deleted": None, "live_name": job.name}
+    try:
+        with connection.begin_nested():
+            connection.execute(jobs.update().where(jobs.c.id == job.id).values(**restored))
+    except sa.exc.IntegrityError:
+        raise Conflict(
+            f"You have another job '{job.name}' by now.",
+            remedy="Delete that one or give it another name, then restore this one.",
+            name=job.name,
+        ) from None
 
 
 def due_jobs(connection: sa.Connection, now: datetime, limit: int = 200) -> Sequence[sa.Row[Any]]:

@@ -55,7 +55,7 @@ def schedule_of(row: sa.Row[Any]) -> Schedule | None:
 
 def job_view(row: sa.Row[Any], last_run: Run | None, now: datetime) -> Job:
     planned = schedule_of(row)
-    firings = schedule.next_firings(planned, now) if planned and not row.paused else []
+    firings = schedule.next_firings(planned, now) if planned and not row.paused and row.deleted is None else []
     return Job(
         id=row.id,
         name=row.name,

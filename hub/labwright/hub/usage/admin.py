@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from labwright.api import names
 from labwright.api.errors import LabwrightError, Unavailable
-from labwright.api.money import sign
+from labwright.api.money import money
 from labwright.api.usage import AuditPage, Quota, Reservation, UsageReport, server_key
 from labwright.hub.core.context import Core
 from labwright.hub.usage.health import health_of_parts
@@ -95,7 +96,7 @@ class AdminPages:
             quotas = [self._ledger.quota(connection, account, now=now) for account in sorted(accounts)]
         return {
             "report": report,
-            "currency": sign(report.currency),
+            "money": partial(money, currency=report.currency),
             "costs": costs_by_user(report),
             "quotas": [shown_quota(quota, report.currency) for quota in quotas],
             "running": [
@@ -213,10 +214,17 @@ def shown_quota(quota: Quota, currency: str) -> dict[str, Any]:
     for line in quota.lines:
         if line.limit is None:
             continue
-        scale, unit = (2**30, " GB") if line.resource == "memory_bytes" else (1, "")
-        unit = f" {sign(currency)}" if line.resource == "budget" else unit
         name = {"memory_bytes": "memory", "cpu": "CPU", "gpu": "GPU"}.get(line.resource, line.resource)
         part = min(100.0, 100 * line.used / line.limit) if line.limit else 100.0
-        text = f"{line.used / scale:.3g} of {line.limit / scale:.4g}{unit}, {(line.left or 0) / scale:.4g}{unit} left"
+        used, limit, left = (
+            amount(line.resource, value, currency) for value in (line.used, line.limit, line.left or 0)
+        )
+        text = f"{used} of {limit}, {left} left"
         lines.append({"name": name, "text": text, "part": round(part, 1), "full": part >= 80})
     return {"title": f"{account} (group)" if kind == "group" else account, "lines": lines}
+
+
+def amount(resource: str, value: float, currency: str) -> str:
+    if resource == "budget":
+        return money(value, currency)
+    return f"{value / 2**30:.4g} GB" if resource == "memory_bytes" else f"{value:.4g}"

@@ -28,7 +28,7 @@ from labwright.hub.usage.limits import (
     COUNTED,
     MACHINE,
     account_of,
-    budget_began,
+    budget_period,
     judge,
     limits_of,
     may_be_billed,
@@ -127,8 +127,8 @@ class SqlLedger:
         return self._end_expired(connection, now, None)
 
     def quota(self, connection: sa.Connection, account: str, *, now: datetime) -> Quota:
-        limits = limits_of(rule_for(self._workbench(), account))
-        return quota_of(account, self._used(connection, account, now), self._spent(connection, account, now), limits)
+        used, spent = self._used(connection, account, now), self._spent(connection, account, now)
+        return quota_of(self._workbench(), account, used, spent, now)
 
     def refusal(self, connection: sa.Connection, account: str, ask: Ask, *, now: datetime) -> QuotaExceeded | None:
         """Why a server with this ask could not be started now, or None."""
@@ -264,7 +264,7 @@ class SqlLedger:
 
     def _spent(self, connection: sa.Connection, account: str, now: datetime) -> float:
         """The account's cost in the day, week or month of its budget."""
-        since = budget_began(self._workbench(), account, now)
+        since, _ = budget_period(self._workbench(), account, now)
         query = sa.select(sa.func.sum(hours_within(since, now, now) * columns.price_per_hour)).where(
             columns.account == account, sa.or_(columns.ended.is_(None), columns.ended > since)
         )

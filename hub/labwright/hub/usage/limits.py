@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from labwright.api.usage import Ask, Quota, QuotaLine, ReservationKind
+from labwright.api.errors import describe_account
+from labwright.api.money import money
+from labwright.api.usage import Ask, BudgetNotice, Quota, QuotaLine, ReservationKind
 from labwright.spawner.profiles import QuotaRule, Workbench
 
 # The account of what this machine has, whoever asks.
 MACHINE = "machine"
 COUNTED: dict[ReservationKind, str] = {"server": "servers", "run": "runs", "cluster": "clusters"}
+NEAR = 0.8  # of a budget: from here on people are told
+THIS = {"day": "today", "week": "this week", "month": "this month"}
 RESOURCES = ("servers", "runs", "clusters", "cpu", "memory_bytes", "gpu")
 
 
@@ -72,7 +76,8 @@ def judge(
     return None
 
 
-def quota_of(account: str, used: dict[str, float], spent: float, limits: dict[str, float | None]) -> Quota:
+def quota_of(workbench: Workbench, account: str, used: dict[str, float], spent: float, now: datetime) -> Quota:
+    limits = limits_of(rule_for(workbench, account))
     used = used | {"budget": spent}
     lines = [
         QuotaLine(
@@ -83,21 +88,54 @@ def quota_of(account: str, used: dict[str, float], spent: float, limits: dict[st
         )
         for resource, limit in limits.items()
     ]
-    return Quota(account=account, lines=lines)
+    return Quota(account=account, lines=lines, notice=budget_notice(workbench, account, spent, now))
 
 
-def budget_began(workbench: Workbench, account: str, now: datetime) -> datetime:
-    """When the day, week (from Monday) or month of the account's budget began, UTC; the month without a budget."""
+def budget_notice(workbench: Workbench, account: str, spent: float, now: datetime) -> BudgetNotice | None:
+    """What whoever is billed to the account should hear of its budget: from 80 % on, and when it is spent."""
+    rule = rule_for(workbench, account)
+    # A budget of nothing is a rule that only what is free may run: nothing of it nears its end.
+    if rule is None or rule.budget is None or rule.budget.amount == 0 or spent < NEAR * rule.budget.amount:
+        return None
+    budget, (since, until) = rule.budget, budget_period(workbench, account, now)
+    over = spent >= budget.amount
+    percent = 100 if over else max(80, int(100 * spent / budget.amount))
+    what = f"The budget of {describe_account(account)} is {'spent' if over else f'{percent} % spent'}"
+    amounts = f"{money(spent, workbench.currency)} of {money(budget.amount, workbench.currency)} {THIS[budget.per]}"
+    begins = f"until {until:%d %B %Y} (UTC)"
+    if over:
+        remedy = f"What runs goes on; nothing else that costs starts {begins}. Ask your admin for more."
+    else:
+        remedy = (
+            f"Once it is spent, nothing that costs starts {begins}. Stop what you no longer need, or ask your admin."
+        )
+    return BudgetNotice(
+        account=account,
+        threshold=100 if over else 80,
+        percent=percent,
+        since=since,
+        until=until,
+        message=f"{what}: {amounts}.",
+        remedy=remedy,
+    )
+
+
+def budget_period(workbench: Workbench, account: str, now: datetime) -> tuple[datetime, datetime]:
+    """The day, week (from Monday) or month of the account's budget, UTC: its begin and its end.
+
+    The month without a budget.
+    """
     rule = rule_for(workbench, account)
     per = rule.budget.per if rule and rule.budget else "month"
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     match per:
         case "day":
-            return today
+            return today, today + timedelta(days=1)
         case "week":
-            return today - timedelta(days=today.weekday())
+            monday = today - timedelta(days=today.weekday())
+            return monday, monday + timedelta(days=7)
         case _:
-            return month_of(now)
+            return month_of(now), month_of(month_of(now) + timedelta(days=31))
 
 
 def month_of(now: datetime) -> datetime:

@@ -95,8 +95,22 @@ export class JobsModel extends ActingStore<JobsState> {
 
   cancel = (run: string): Promise<unknown> => this.act(() => this._api.cancelRun(run));
   pause = (job: string, paused: boolean): Promise<unknown> => this.act(() => this._api.updateJob(job, { paused }));
-  remove = (job: string): Promise<unknown> => this.act(() => this._api.deleteJob(job));
   forget = (): void => this.set({ problem: undefined });
+
+  /** Whether the job is deleted now. */
+  async remove(job: string): Promise<boolean> {
+    const removed = await this.act(async () => {
+      await this._api.deleteJob(job);
+      return true;
+    });
+    return removed === true;
+  }
+
+  /** Take a deletion back; what went wrong is thrown, since the notice that asked for it outlives this panel. */
+  async restore(job: string): Promise<void> {
+    await this._api.restoreJob(job);
+    await this.refresh();
+  }
 
   private async loadRuns(job: string): Promise<void> {
     const before = this.state.runs[job] ?? LOADING;

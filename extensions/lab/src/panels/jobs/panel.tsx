@@ -1,14 +1,18 @@
-import { Dialog, showDialog } from '@jupyterlab/apputils';
+import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { addIcon, caretDownIcon, caretRightIcon } from '@jupyterlab/ui-components';
 import { useEffect } from 'react';
 
 import type { Job, Run } from '../../api/models';
+import { asProblem } from '../../api/problem';
 import { Command, type Labwright } from '../../context';
 import { absolute, duration, inZone } from '../../format';
 import { LOADING } from '../../store';
 import { Header } from '../../ui/panel';
 import { Ago, ErrorNote, Listing, Search, State, useNow, useStore } from '../../ui/states';
 import { isFinal, runState, seconds, type JobsModel } from './model';
+
+/** How long the notice of a deletion stays in sight; after that Lab keeps it among the notifications. */
+const UNDO_MS = 10_000;
 
 interface Props {
   lw: Labwright;
@@ -185,10 +189,21 @@ async function askDelete(lw: Labwright, model: JobsModel, job: Job): Promise<voi
   const { trans } = lw;
   const answer = await showDialog({
     title: trans.__('Delete %1?', job.name),
-    body: trans.__('Its schedule ends and its runs with their output notebooks go too. The notebook itself stays.'),
+    body: trans.__('Its schedule ends and what of it runs is stopped. The notebook itself stays.'),
     buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Delete') })]
   });
-  if (answer.button.accept) {
-    await model.remove(job.id);
+  if (answer.button.accept && (await model.remove(job.id))) {
+    Notification.info(trans.__("Job '%1' was deleted.", job.name), {
+      autoClose: UNDO_MS,
+      actions: [{ label: trans.__('Undo'), callback: () => void undo(model, job) }]
+    });
+  }
+}
+
+async function undo(model: JobsModel, job: Job): Promise<void> {
+  try {
+    await model.restore(job.id);
+  } catch (error) {
+    Notification.error(asProblem(error).sentences, { autoClose: false });
   }
 }
