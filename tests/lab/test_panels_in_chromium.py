@@ -71,7 +71,7 @@ def lab(home: Path) -> Iterator[tuple[str, str]]:
         "XDG_RUNTIME_DIR": str(home),
     }
     stand_in = subprocess.Popen(
-        [str(ROOT / ".venv" / "bin" / "python"), str(Path(__file__).with_name("stand_in.py")), str(services)]
+        [str(ROOT / ".venv" / "bin" / "python"), "-m", "tests.lab.stand_in", str(services)], cwd=ROOT
     )
     arguments = [f"--port={own}", "--IdentityProvider.token=t", f"--ServerApp.root_dir={home}", "--allow-root"]
     server = subprocess.Popen(
