@@ -17,7 +17,7 @@ import httpx
 import nbformat
 import pytest
 from axe import faults
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / ".envs" / "user" / "bin" / "jupyter"
@@ -103,6 +103,13 @@ def page(lab: tuple[str, str]) -> Iterator[Page]:
         page.wait_for_selector(".jp-Launcher", timeout=60_000)
         yield page
         browser.close()
+
+
+@pytest.fixture
+def blank(page: Page) -> Page:
+    """A page before it goes to Lab, with nothing of another visit."""
+    page.goto("about:blank")
+    return page
 
 
 @pytest.fixture
@@ -215,9 +222,73 @@ def test_a_cluster_is_started_at_the_price_that_is_shown(page: Page, lab: tuple[
     expect(form).to_have_count(0)
     started = page.get_by_role("listitem", name="dask-2")
     expect(started).to_contain_text("3/3")
-    started.get_by_role("button", name="Stop").click()
+    stop(page, started)
+
+
+def visit(page: Page, address: str) -> None:
+    """Go there, and wait until Lab is done with its layout: until then it takes the focus from whoever has it."""
+    with page.expect_response(lambda answer: answer.request.method == "PUT" and "/workspaces/" in answer.url):
+        page.goto(address)
+
+
+def run_from_palette(page: Page, name: str) -> None:
+    page.keyboard.press("Control+Shift+C")
+    page.locator(".lm-CommandPalette-input:focus").fill(name)
+    expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_have_text(re.compile(name))
+    page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize(
+    ("command", "engine"), [("Start a Dask cluster…", "Dask"), ("Start a Spark session…", "Spark")]
+)
+def test_the_palette_asks_at_the_price_that_is_shown_before_it_starts(
+    page: Page, lab: tuple[str, str], command: str, engine: str
+) -> None:
+    visit(page, lab[0])
+    form = page.get_by_role("form", name="Start a cluster")
+    price, focused = form.locator(".lw-price-line"), page.locator(":focus")
+    run_from_palette(page, command)
+    expect(price).to_contain_text("0.10 €/h")
+    expect(price).to_contain_text("Left for you: 1 cluster")
+    expect(form.get_by_role("radio", name=engine)).to_be_focused()
+    expect(page.get_by_role("list", name="Clusters").get_by_role("listitem")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(form).to_have_count(0)
+    expect(focused).to_have_text("New cluster")
+    page.keyboard.press("Enter")
+    expect(form.get_by_role("radio", name=engine)).to_be_focused()
+    form.get_by_role("button", name="Cancel").focus()
+    run_from_palette(page, command)
+    expect(form.get_by_role("radio", name=engine)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(form).to_have_count(0)
+    started = page.get_by_role("listitem", name=f"{engine.lower()}-2")
+    expect(started).to_contain_text("2/2")
+    expect(focused).to_have_text("New cluster")
+    stop(page, started)
+
+
+def stop(page: Page, cluster: Locator) -> None:
+    cluster.get_by_role("button", name="Stop").click()
     page.locator(".jp-Dialog").get_by_role("button", name="Stop").click()
-    expect(started).to_have_count(0)
+    expect(cluster).to_have_count(0)
+
+
+def test_no_cluster_is_started_before_its_price_is_there(page: Page, lab: tuple[str, str]) -> None:
+    visit(page, lab[0])
+    held: list[Route] = []
+    page.route("**/labwright/core/me*", hold_first(held))
+    with page.expect_request("**/labwright/core/me*"):
+        run_from_palette(page, "Start a Dask cluster…")
+    form = page.get_by_role("form", name="Start a cluster")
+    start = form.get_by_role("button", name="Start Dask")
+    expect(form.get_by_role("radio", name="Dask")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(start).to_be_disabled()
+    held[0].continue_()
+    expect(start).to_be_enabled()
+    expect(form.locator(".lw-price-line")).to_contain_text("0.10 €/h")
+    expect(page.get_by_role("list", name="Clusters").get_by_role("listitem")).to_have_count(2)
 
 
 def test_runs_are_compared_by_curves_parallel_coordinates_params_and_notebooks(page: Page) -> None:
@@ -302,13 +373,6 @@ def test_the_death_of_a_kernel_is_told_with_its_reason_and_remedy(page: Page, ho
     expect(page.locator(".jp-OutputArea-output").last).to_contain_text(reason)
 
 
-@pytest.fixture
-def blank(page: Page) -> Page:
-    """A page before it goes to Lab, with nothing of another visit."""
-    page.goto("about:blank")
-    return page
-
-
 def test_the_launcher_does_not_wait_for_the_layout_to_be_saved(blank: Page, lab: tuple[str, str]) -> None:
     blank.route("**/lab/api/workspaces/*", lambda route: None if route.request.method == "PUT" else route.continue_())
     blank.goto(lab[0])
@@ -317,8 +381,7 @@ def test_the_launcher_does_not_wait_for_the_layout_to_be_saved(blank: Page, lab:
 
 
 def test_an_address_of_a_notebook_shows_it_and_no_launcher(blank: Page, lab: tuple[str, str], notebook: str) -> None:
-    with blank.expect_response(lambda answer: answer.request.method == "PUT" and "/workspaces/" in answer.url):
-        blank.goto(lab[0].replace("/lab?", f"/lab/tree/{notebook}?"))
+    visit(blank, lab[0].replace("/lab?", f"/lab/tree/{notebook}?"))
     expect(blank.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible()
     expect(blank.locator(".jp-Launcher")).to_have_count(0)
 
