@@ -2,7 +2,7 @@ import { useEffect, useId, useRef } from 'react';
 
 import type { ClusterRequest } from '../../api/models';
 import type { Labwright } from '../../context';
-import { bytes } from '../../format';
+import { bytes, unbroken } from '../../format';
 import { ErrorNote, useStore } from '../../ui/states';
 import type { ClustersModel } from './model';
 import { MOST_WORKERS, room, sizes, totals, type StartModel } from './start-model';
@@ -118,10 +118,10 @@ function Price({ lw, start }: { lw: Labwright; start: StartModel }): JSX.Element
   return (
     <div className="lw-price-line" aria-live="polite">
       <strong>{totals(card, workers, me.value.currency)}</strong>
-      {left.length > 0 && <span className="lw-faint">{trans.__('Left for %1: %2', whose, left.join(', '))}</span>}
+      {left.length > 0 && <span className="lw-faint">{trans.__('Left for %1: %2', whose, left.map(unbroken).join(', '))}</span>}
       {short.length > 0 && (
         <span className="lw-field-error">
-          {trans.__('This does not fit: only %1 left. Take fewer or smaller workers.', short.join(', '))}
+          {trans.__('This does not fit: only %1 left. Take fewer or smaller workers.', short.map(unbroken).join(', '))}
         </span>
       )}
     </div>
