@@ -30,6 +30,7 @@ from labwright.hub.core.context import Core
 from labwright.hub.dask_gateway import Gateway
 from labwright.hub.settings import Settings
 from labwright.hub.tokens import InvalidToken, Verifier, looks_signed
+from labwright.kernels.sessions import end_group_but_trackers
 from labwright.spawner.launcher import Launched, Limits, Principal, Status
 from labwright.spawner.profiles import Idle, Profile, Workbench
 
@@ -93,7 +94,7 @@ class SubprocessLauncher:
         await self.signal(id, signal.SIGTERM)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.started[id].wait(), grace_seconds)
-        await self.signal(id, signal.SIGKILL)
+        end_group_but_trackers(self.started[id].pid)
         await self.started[id].wait()
         return await self.status(id)
 
@@ -295,7 +296,7 @@ async def running_world(home: Path) -> AsyncIterator[World]:
             yield world
         finally:
             for process in launcher.alive():
-                os.killpg(process, signal.SIGKILL)
+                end_group_but_trackers(process)
             await world.core_stack.aclose()
             if world.gateway is not None:
                 await world.gateway.cleanup()

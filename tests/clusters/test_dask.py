@@ -94,14 +94,28 @@ async def test_a_cluster_computes_is_its_owners_alone_survives_restarts_and_stop
     assert world.ledger.held[f"cluster:{made['id']}"].ask.cpu == 2
     await world.until_state(made["id"], "running", workers=2)
 
+    semaphores = semaphores_of(world)
+    assert semaphores
     await world.call("DELETE", "/clusters/mine")
     await world.until_state(made["id"], "stopped")
     assert world.ledger.held == {}
 
     async def gone() -> bool:
-        return not world.launcher.alive() and not list(world.settings.homes.rglob("dask.pem"))
+        left = [*world.settings.homes.rglob("dask.pem"), *(file for file in semaphores if file.exists())]
+        return not world.launcher.alive() and not left
 
     await until(gone)
+
+
+def processes_of(world: World) -> list[psutil.Process]:
+    leaders = [psutil.Process(pid) for pid in world.launcher.alive()]
+    return [*leaders, *(child for leader in leaders for child in leader.children(recursive=True))]
+
+
+def semaphores_of(world: World) -> set[Path]:
+    """Files of the semaphores that the clusters' processes have; the machine's others are somebody else's."""
+    maps = [mapped.path for process in processes_of(world) for mapped in process.memory_maps()]
+    return {Path(path) for path in maps if path.startswith("/dev/shm/sem.")}
 
 
 async def nobody_else_reaches_it(world: World, id: str, name: str) -> None:
@@ -134,11 +148,9 @@ async def nobody_else_reaches_it(world: World, id: str, name: str) -> None:
 
 async def no_port_tells_a_stranger_anything(world: World) -> None:
     """Neither the scheduler's nor a worker's: Dask's own would tell memory, tasks and versions to whoever asks."""
-    processes = [psutil.Process(pid) for pid in world.launcher.alive()]
-    processes += [child for process in processes for child in process.children(recursive=True)]
     ports = {
         connection.laddr.port
-        for process in processes
+        for process in processes_of(world)
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }

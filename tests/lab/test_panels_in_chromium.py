@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -17,109 +11,11 @@ import httpx
 import nbformat
 import pytest
 from axe import faults
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, expect
 
-ROOT = Path(__file__).resolve().parents[2]
-LAB = ROOT / ".envs" / "user" / "bin" / "jupyter"
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-BUILT = ROOT / "extensions" / "lab" / "labwright_lab" / "package.json"
+from .conftest import NEEDS_LAB, card, compare_all, look_into_columns, side_panel, visit
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
-    pytest.mark.skipif(not LAB.exists() or not BUILT.exists(), reason="`make lab` has not been run"),
-]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            httpx.get(url, trust_env=False)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"{url} did not come up")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def lab(home: Path) -> Iterator[tuple[str, str]]:
-    """The addresses of Lab and of the stand-in behind it."""
-    services, own = free_port(), free_port()
-    behind = f"http://127.0.0.1:{services}"
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "LABWRIGHT_CORE_URL": f"{behind}/services/core",
-        "LABWRIGHT_DATA_URL": f"{behind}/services/data",
-        "LABWRIGHT_TOKEN": "stand-in",
-        "LABWRIGHT_PROFILE": "small",
-        "XDG_RUNTIME_DIR": str(home),
-    }
-    stand_in = subprocess.Popen(
-        [str(ROOT / ".venv" / "bin" / "python"), str(Path(__file__).with_name("stand_in.py")), str(services)]
-    )
-    arguments = [f"--port={own}", "--IdentityProvider.token=t", f"--ServerApp.root_dir={home}", "--allow-root"]
-    server = subprocess.Popen(
-        [str(LAB), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1", *arguments],
-        env=env,
-        cwd=home,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"{behind}/services/core/api/v1/me", stand_in)
-        wait_for(f"http://127.0.0.1:{own}/api", server)
-        yield f"http://127.0.0.1:{own}/lab?reset&token=t", behind
-    finally:
-        for process in (server, stand_in):
-            process.terminate()
-            process.wait(60)
-        for pid in home.glob("labwright/kernels-*/pid"):
-            os.kill(int(pid.read_text()), signal.SIGTERM)
-
-
-@pytest.fixture
-def page(lab: tuple[str, str]) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
-        page.goto(lab[0])
-        page.wait_for_selector(".jp-Launcher", timeout=60_000)
-        yield page
-        browser.close()
-
-
-@pytest.fixture
-def notebook(lab: tuple[str, str], home: Path) -> str:
-    """The name of a notebook in the folder that Lab shows."""
-    cells = [nbformat.v4.new_code_cell(source) for source in ("answer = 42", "answer")]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "answer.ipynb")
-    return "answer.ipynb"
-
-
-def card(page: Page, name: str) -> None:
-    page.click(f".jp-LauncherCard:has-text('{name}')")
-
-
-def side_panel(page: Page, name: str) -> None:
-    page.locator(f".lm-TabBar-tab[data-id='labwright-{name}']").click()
+pytestmark = NEEDS_LAB
 
 
 def test_from_the_launcher_to_rows_queries_runs_and_a_schedule(page: Page, lab: tuple[str, str]) -> None:
@@ -180,28 +76,6 @@ def test_axe_finds_nothing_in_the_panels(page: Page, scheme: Literal["light", "d
     assert not any(found.values()), "\n".join(f"{name}: {line}" for name, lines in found.items() for line in lines)
 
 
-def look_into_columns(page: Page) -> None:
-    """Open the columns of a table and what is in two of them, by keyboard."""
-    page.click(".lw-row-label:text-is('warehouse')")
-    page.get_by_role("treeitem", name="flights").press("ArrowRight")
-    page.get_by_role("treeitem", name="carrier").press("ArrowRight")
-    expect(page.locator(".lw-common li")).to_have_count(6)
-    page.get_by_role("treeitem", name="arr_delay").press("Enter")
-    expect(page.get_by_role("img", name="Histogram from -86 to 1272")).to_be_visible()
-    expect(page.locator(".lw-profile-view").last).to_contain_text("9 430 null (2.8 %) · 577 values · mean 6.895")
-
-
-def compare_all(page: Page) -> None:
-    """Open the comparison of all runs of an experiment."""
-    page.click(".lw-run-name:text-is('late-flights')")
-    boxes = page.locator(".lw-mod-runs tbody input")
-    expect(boxes).to_have_count(4)
-    for box in boxes.all():
-        box.check()
-    page.get_by_role("button", name="Compare 4 runs").click()
-    expect(page.locator(".lw-curves canvas, .lw-bars").first).to_be_visible()
-
-
 def test_a_cluster_is_started_at_the_price_that_is_shown(page: Page, lab: tuple[str, str]) -> None:
     card(page, "Clusters")
     page.get_by_role("button", name="New cluster").click()
@@ -215,9 +89,67 @@ def test_a_cluster_is_started_at_the_price_that_is_shown(page: Page, lab: tuple[
     expect(form).to_have_count(0)
     started = page.get_by_role("listitem", name="dask-2")
     expect(started).to_contain_text("3/3")
-    started.get_by_role("button", name="Stop").click()
+    stop(page, started)
+
+
+def run_from_palette(page: Page, name: str) -> None:
+    page.keyboard.press("Control+Shift+C")
+    page.locator(".lm-CommandPalette-input:focus").fill(name)
+    expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_have_text(re.compile(name))
+    page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize(
+    ("command", "engine"), [("Start a Dask cluster…", "Dask"), ("Start a Spark session…", "Spark")]
+)
+def test_the_palette_asks_at_the_price_that_is_shown_before_it_starts(
+    page: Page, lab: tuple[str, str], command: str, engine: str
+) -> None:
+    visit(page, lab[0])
+    form = page.get_by_role("form", name="Start a cluster")
+    price, focused = form.locator(".lw-price-line"), page.locator(":focus")
+    run_from_palette(page, command)
+    expect(price).to_contain_text("0.10 €/h")
+    expect(price).to_contain_text("Left for you: 1 cluster")
+    expect(form.get_by_role("radio", name=engine)).to_be_focused()
+    expect(page.get_by_role("list", name="Clusters").get_by_role("listitem")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(form).to_have_count(0)
+    expect(focused).to_have_text("New cluster")
+    page.keyboard.press("Enter")
+    expect(form.get_by_role("radio", name=engine)).to_be_focused()
+    form.get_by_role("button", name="Cancel").focus()
+    run_from_palette(page, command)
+    expect(form.get_by_role("radio", name=engine)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(form).to_have_count(0)
+    started = page.get_by_role("listitem", name=f"{engine.lower()}-2")
+    expect(started).to_contain_text("2/2")
+    expect(focused).to_have_text("New cluster")
+    stop(page, started)
+
+
+def stop(page: Page, cluster: Locator) -> None:
+    cluster.get_by_role("button", name="Stop").click()
     page.locator(".jp-Dialog").get_by_role("button", name="Stop").click()
-    expect(started).to_have_count(0)
+    expect(cluster).to_have_count(0)
+
+
+def test_no_cluster_is_started_before_its_price_is_there(page: Page, lab: tuple[str, str]) -> None:
+    visit(page, lab[0])
+    held: list[Route] = []
+    page.route("**/labwright/core/me*", hold_first(held))
+    with page.expect_request("**/labwright/core/me*"):
+        run_from_palette(page, "Start a Dask cluster…")
+    form = page.get_by_role("form", name="Start a cluster")
+    start = form.get_by_role("button", name="Start Dask")
+    expect(form.get_by_role("radio", name="Dask")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(start).to_be_disabled()
+    held[0].continue_()
+    expect(start).to_be_enabled()
+    expect(form.locator(".lw-price-line")).to_contain_text("0.10 €/h")
+    expect(page.get_by_role("list", name="Clusters").get_by_role("listitem")).to_have_count(2)
 
 
 def test_runs_are_compared_by_curves_parallel_coordinates_params_and_notebooks(page: Page) -> None:
@@ -315,13 +247,6 @@ def test_the_death_of_a_kernel_is_told_with_its_reason_and_remedy(page: Page, ho
     expect(page.locator(".jp-OutputArea-output").last).to_contain_text(reason)
 
 
-@pytest.fixture
-def blank(page: Page) -> Page:
-    """A page before it goes to Lab, with nothing of another visit."""
-    page.goto("about:blank")
-    return page
-
-
 def test_a_budget_near_its_end_is_told_with_what_to_do_and_stays_in_the_status_bar(
     blank: Page, lab: tuple[str, str]
 ) -> None:
@@ -346,8 +271,7 @@ def test_the_launcher_does_not_wait_for_the_layout_to_be_saved(blank: Page, lab:
 
 
 def test_an_address_of_a_notebook_shows_it_and_no_launcher(blank: Page, lab: tuple[str, str], notebook: str) -> None:
-    with blank.expect_response(lambda answer: answer.request.method == "PUT" and "/workspaces/" in answer.url):
-        blank.goto(lab[0].replace("/lab?", f"/lab/tree/{notebook}?"))
+    visit(blank, lab[0].replace("/lab?", f"/lab/tree/{notebook}?"))
     expect(blank.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible()
     expect(blank.locator(".jp-Launcher")).to_have_count(0)
 

@@ -143,6 +143,45 @@ async def test_stop_ends_children_in_other_sessions_and_those_that_ignore_termin
     assert family() == []
 
 
+# As a Dask worker does: two processes with a semaphore, which Python leaves to its resource tracker to remove.
+WITH_SEMAPHORE = """
+import multiprocessing, os, pathlib, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+spawning = multiprocessing.get_context("spawn")
+semaphore = spawning.Semaphore()
+if os.fork():
+    pathlib.Path(sys.argv[1]).write_text(semaphore._semlock.name)
+while True:
+    signal.pause()
+"""
+
+
+def shared_memory() -> set[str]:
+    return {file.name for file in Path("/dev/shm").iterdir()}
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_semaphores_of_a_process_that_does_not_end_by_itself_are_removed(launcher: Any, end: str) -> None:
+    home = await launcher.client.prepare(ALICE)
+    argv = [sys.executable, "-c", WITH_SEMAPHORE, str(home / "name")]
+    launched = await launcher.client.launch(ALICE, argv, env={}, limits=NO_LIMITS, name="x")
+
+    async def named() -> str:
+        return (home / "name").read_text() if (home / "name").exists() else ""
+
+    file = f"sem.{(await until(named))[1:]}"
+    assert file in shared_memory()
+    if end == "stop":
+        await launcher.client.stop(launched.id, grace_seconds=0.3)
+    else:
+        os.kill(launched.pid, signal.SIGKILL)
+
+    async def gone() -> bool:
+        return file not in shared_memory()
+
+    await until(gone)
+
+
 async def test_a_process_that_dies_takes_its_children_along(launcher: Any) -> None:
     launched = await launcher.client.launch(
         ALICE, ["bash", "-c", "setsid -f sleep 301; exit 1"], env={}, limits=NO_LIMITS, name="x"

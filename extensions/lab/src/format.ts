@@ -34,6 +34,11 @@ export function count(value: number): string {
     .replace(/\B(?=(\d{3})+$)/g, ' ');
 }
 
+/** The same, never broken between number and unit. */
+export function unbroken(text: string): string {
+  return text.replace(/ /g, '\u00a0');
+}
+
 /** A metric's value in few characters. */
 export function figure(value: number): string {
   if (!Number.isFinite(value)) {

@@ -6,3 +6,4 @@ import './clusters.css';
 import './jobs.css';
 import './experiments.css';
 import './lab.css';
+import './forced-colours.css';

@@ -22,6 +22,10 @@ RUNNER_ID = "LABWRIGHT_RUNNER_ID"
 # Set by the launcher in whatever it starts, and kept by all that comes of it: so nothing of a launch outlives it.
 LAUNCH = "LABWRIGHT_LAUNCH"
 
+# On the command line of Python's (or loky's) process that removes the shared memory, semaphores and folders of those it
+# works for once these have all ended, and then ends. Killed before, it leaves them.
+RESOURCE_TRACKER = b"resource_tracker import main"
+
 # For every process of a person. Libraries that would report their use to their makers do not. MLflow's client does not
 # print the address that it has of MLflow when a run ends, for which it asks the server once more: a browser cannot open
 # it, for that is the kernel's way in. A proxy for the internet is never asked for our services.

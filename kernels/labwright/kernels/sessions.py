@@ -12,8 +12,9 @@ import signal
 import time
 from pathlib import Path
 
+from labwright.api import names
+
 DYING_SECONDS = 1.0
-RESOURCE_TRACKER = b"resource_tracker import main"
 
 
 class SessionBook:
@@ -113,10 +114,9 @@ def has_children() -> bool:
 
 
 def is_resource_tracker(pid: int) -> bool:
-    """Whether it is one of Python's (or loky's) own, which remove the shared memory, semaphores and folders of those
-    they work for once these have all ended, and then end."""
+    """Whether it is one of Python's (or loky's) own, see `names.RESOURCE_TRACKER`."""
     try:
-        return RESOURCE_TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return names.RESOURCE_TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -37,6 +37,7 @@ MAX_LINE = 1 << 20
 PATH = "/usr/local/bin:/usr/bin:/bin"
 POLL_SECONDS = 0.05
 LEFTOVER_SECONDS = 2.0
+TRACKER_SECONDS = 2.0
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -174,12 +175,17 @@ class LauncherService:
             self._note_end(record, None)
 
     async def _end_family(self, record: Record, deadline: float) -> None:
-        """End what is left of a launch in other sessions or groups: TERM until the deadline, then KILL."""
+        """End what is left of a launch in other sessions or groups: TERM until the deadline, then KILL.
+
+        Resource trackers ignore TERM. They get some seconds more: as soon as they are alone they remove what the others
+        left in /dev/shm, and end.
+        """
         loop = asyncio.get_running_loop()
         asked: set[int] = set()
         while members := self._family(record):
-            number = signal.SIGTERM if loop.time() < deadline else signal.SIGKILL
             for pid in members:
+                last = deadline + TRACKER_SECONDS if processes.is_resource_tracker(pid) else deadline
+                number = signal.SIGTERM if loop.time() < last else signal.SIGKILL
                 if number == signal.SIGKILL or pid not in asked:
                     asked.add(pid)
                     with contextlib.suppress(ProcessLookupError):

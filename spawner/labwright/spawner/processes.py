@@ -68,6 +68,14 @@ def family(leader: int, launch_id: str, known: Iterable[int] = ()) -> list[Stat]
     return [stat for stat in stats if stat.pid in members or _carries(stat.pid, mark)]
 
 
+def is_resource_tracker(pid: int) -> bool:
+    """Whether it is one of Python's (or loky's) own, see `names.RESOURCE_TRACKER`."""
+    try:
+        return names.RESOURCE_TRACKER in (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def _carries(pid: int, mark: bytes) -> bool:
     try:
         return mark in (PROC / str(pid) / "environ").read_bytes().split(b"\0")

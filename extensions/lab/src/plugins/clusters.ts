@@ -1,11 +1,12 @@
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette, Notification } from '@jupyterlab/apputils';
+import { ICommandPalette } from '@jupyterlab/apputils';
+import { PromiseDelegate } from '@lumino/coreutils';
 import { createElement } from 'react';
 
 import type { ClusterRequest } from '../api/models';
-import { asProblem } from '../api/problem';
 import { Command, ILabwright, type Labwright } from '../context';
 import { clustersIcon } from '../icons';
+import type { StartModel } from '../panels/clusters/start-model';
 import { CATEGORY, addSidePanel } from './panels';
 
 export const clusters: JupyterFrontEndPlugin<void> = {
@@ -20,6 +21,7 @@ export const clusters: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null
   ): void => {
+    const form = new PromiseDelegate<StartModel>();
     const panel = {
       id: 'labwright-clusters',
       label: lw.trans.__('Clusters'),
@@ -34,33 +36,22 @@ export const clusters: JupyterFrontEndPlugin<void> = {
         ]);
         const model = new ClustersModel(lw.api, lw.live);
         const start = new StartModel(lw.api);
+        form.resolve(start);
         return () => createElement(ClustersPanel, { lw, model, start });
       }
     };
     addSidePanel(app, lw, panel, palette, restorer);
-    addStart(app, lw, palette, Command.startDask, lw.trans.__('Labwright: Start a Dask cluster'), 'dask');
-    addStart(app, lw, palette, Command.startSpark, lw.trans.__('Labwright: Start a Spark session'), 'spark');
+    const addStart = (command: string, label: string, engine: ClusterRequest['engine']): void => {
+      app.commands.addCommand(command, {
+        label,
+        execute: async () => {
+          app.shell.activateById(panel.id);
+          await (await form.promise).ask(engine);
+        }
+      });
+      palette?.addItem({ command, category: CATEGORY });
+    };
+    addStart(Command.startDask, lw.trans.__('Labwright: Start a Dask cluster…'), 'dask');
+    addStart(Command.startSpark, lw.trans.__('Labwright: Start a Spark session…'), 'spark');
   }
 };
-
-function addStart(
-  app: JupyterFrontEnd,
-  lw: Labwright,
-  palette: ICommandPalette | null,
-  command: string,
-  label: string,
-  engine: ClusterRequest['engine']
-): void {
-  app.commands.addCommand(command, {
-    label,
-    execute: async () => {
-      try {
-        await lw.api.startCluster({ engine });
-        app.shell.activateById('labwright-clusters');
-      } catch (error) {
-        Notification.error(asProblem(error).sentences, { autoClose: false });
-      }
-    }
-  });
-  palette?.addItem({ command, category: CATEGORY });
-}

@@ -1,6 +1,6 @@
 import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
 import { PageConfig } from '@jupyterlab/coreutils';
-import { useEffect, useState } from 'react';
+import { useEffect, useRef } from 'react';
 
 import type { Cluster } from '../../api/models';
 import { Command, type Labwright } from '../../context';
@@ -20,11 +20,12 @@ interface Props {
 export function ClustersPanel({ lw, model, start }: Props & { start: StartModel }): JSX.Element {
   const { trans } = lw;
   const state = useStore(model);
-  const [asking, setAsking] = useState(false);
+  const asking = useStore(start).asked > 0;
+  const button = useRef<HTMLButtonElement>(null);
   useEffect(() => void model.refresh(), [model]);
-  const form = <StartForm lw={lw} model={model} start={start} onDone={() => setAsking(false)} />;
+  useEffect(() => (asking ? () => takeLostFocus(button.current) : undefined), [asking]);
   const ask = (
-    <button className="lw-button lw-mod-primary" aria-expanded={asking} onClick={() => setAsking(true)}>
+    <button ref={button} className="lw-button lw-mod-primary" aria-expanded={asking} onClick={() => void start.ask()}>
       {trans.__('New cluster')}
     </button>
   );
@@ -38,7 +39,7 @@ export function ClustersPanel({ lw, model, start }: Props & { start: StartModel 
         {state.problem && (
           <ErrorNote trans={trans} problem={state.problem} retry={() => (model.forget(), void model.refresh())} />
         )}
-        {asking && form}
+        {asking && <StartForm lw={lw} model={model} start={start} />}
         <Listing
           trans={trans}
           of={state.clusters}
@@ -64,6 +65,13 @@ export function ClustersPanel({ lw, model, start }: Props & { start: StartModel 
       </div>
     </>
   );
+}
+
+/** The focus of what has just gone, unless it went on to something else before. */
+function takeLostFocus(element: HTMLElement | null): void {
+  if (document.activeElement === document.body) {
+    element?.focus();
+  }
 }
 
 function ClusterCard({ lw, model, cluster }: Props & { cluster: Cluster }): JSX.Element {

@@ -4,6 +4,8 @@ import { bytes, count, money, trimmed } from '../../format';
 import { LOADING, Store, load, type Loadable } from '../../store';
 
 export interface StartState {
+  /** How often the form was asked for since it is open; 0 while it is closed. */
+  asked: number;
   me: Loadable<Me>;
   engine: ClusterRequest['engine'];
   workers: number;
@@ -15,10 +17,25 @@ export const MOST_WORKERS = 256;
 /** The form that starts a cluster: its size, what that costs, and whether it fits. */
 export class StartModel extends Store<StartState> {
   constructor(private readonly _api: Api) {
-    super({ me: LOADING, engine: 'dask', workers: 2, profile: '' });
+    super({ asked: 0, me: LOADING, engine: 'dask', workers: 2, profile: '' });
   }
 
-  async open(): Promise<void> {
+  /** Open the form, for `engine` where one is said; what is open already is asked for again. */
+  ask(engine: StartState['engine'] = this.state.engine): Promise<void> {
+    this.set({ asked: this.state.asked + 1, engine });
+    return this.refresh();
+  }
+
+  close(): void {
+    this.set({ asked: 0 });
+  }
+
+  /** Whether there is still no price to decide by, nor a reason why there is none. */
+  get isLoading(): boolean {
+    return this.state.me === LOADING;
+  }
+
+  async refresh(): Promise<void> {
     const me = await load(this.state.me, () => this._api.me());
     const cards = sizes(me.value);
     const profile = cards.find(card => card.slug === this.state.profile) ?? cards[0];

@@ -27,12 +27,34 @@ describe('the form that starts a cluster', () => {
     const { api } = made({ 'GET core/me': me });
     const start = new StartModel(api);
     expect(start.request()).toEqual({ engine: 'dask', workers: 2 });
-    await start.open();
+    await start.ask();
     expect(sizes(me).map(each => each.slug)).toEqual(['small', 'large', 'gpu']);
     expect(start.request()).toEqual({ engine: 'dask', workers: 2, profile: 'small', group: null });
     start.change({ engine: 'spark', workers: 4, profile: 'large' });
-    await start.open();
+    await start.refresh();
     expect(start.request()).toEqual({ engine: 'spark', workers: 4, profile: 'large', group: 'research' });
+  });
+
+  it('opens for the engine that was asked for, and closes without forgetting what was chosen', async () => {
+    const { services, api } = made({ 'GET core/me': me });
+    const start = new StartModel(api);
+    const asked = start.ask('spark');
+    expect([start.state.asked, start.state.engine, start.isLoading]).toEqual([1, 'spark', true]);
+    await asked;
+    expect(start.isLoading).toBe(false);
+    await start.ask();
+    expect([start.state.asked, start.state.engine]).toEqual([2, 'spark']);
+    start.close();
+    expect([start.state.asked, start.state.engine]).toEqual([0, 'spark']);
+    expect(services.asked).toEqual(['GET core/me', 'GET core/me']);
+  });
+
+  it('offers to start without a price only where there is a reason for that', async () => {
+    const { api } = made({});
+    const start = new StartModel(api);
+    await start.ask();
+    expect(start.isLoading).toBe(false);
+    expect(start.state.me.problem?.message).toBe('no GET core/me');
   });
 
   it('says the price of all workers together', () => {

@@ -1,8 +1,8 @@
-import { useEffect, useId } from 'react';
+import { useEffect, useId, useRef } from 'react';
 
 import type { ClusterRequest } from '../../api/models';
 import type { Labwright } from '../../context';
-import { bytes } from '../../format';
+import { bytes, unbroken } from '../../format';
 import { ErrorNote, useStore } from '../../ui/states';
 import type { ClustersModel } from './model';
 import { MOST_WORKERS, room, sizes, totals, type StartModel } from './start-model';
@@ -11,7 +11,6 @@ interface Props {
   lw: Labwright;
   model: ClustersModel;
   start: StartModel;
-  onDone: () => void;
 }
 
 const ENGINES: { engine: ClusterRequest['engine']; name: string }[] = [
@@ -19,18 +18,22 @@ const ENGINES: { engine: ClusterRequest['engine']; name: string }[] = [
   { engine: 'spark', name: 'Spark' }
 ];
 
-/** Asks for engine, workers and their size, with the price and what is left beside them. */
-export function StartForm({ lw, model, start, onDone }: Props): JSX.Element {
+/**
+ * Asks for engine, workers and their size, with the price and what is left beside them. It has the focus whenever it
+ * was asked for; Enter starts once the price is there, Escape closes.
+ */
+export function StartForm({ lw, model, start }: Props): JSX.Element {
   const { trans } = lw;
   const state = useStore(start);
   const id = useId();
-  useEffect(() => void start.open(), [start]);
-  const { engine, workers } = state;
+  const engines = useRef<HTMLDivElement>(null);
+  const { asked, engine, workers } = state;
+  useEffect(() => engines.current?.querySelector<HTMLInputElement>(':checked')?.focus(), [asked]);
   const busy = model.state.busy.has(engine);
   const name = ENGINES.find(each => each.engine === engine)!.name;
   const submit = async (): Promise<void> => {
     if (await model.start(start.request())) {
-      onDone();
+      start.close();
     }
   };
   return (
@@ -41,8 +44,14 @@ export function StartForm({ lw, model, start, onDone }: Props): JSX.Element {
         event.preventDefault();
         void submit();
       }}
+      onKeyDown={event => {
+        if (event.key === 'Escape') {
+          event.stopPropagation();
+          start.close();
+        }
+      }}
     >
-      <div className="lw-choice" role="radiogroup" aria-label={trans.__('Engine')}>
+      <div ref={engines} className="lw-choice" role="radiogroup" aria-label={trans.__('Engine')}>
         {ENGINES.map(each => (
           <label key={each.engine}>
             <input
@@ -83,13 +92,13 @@ export function StartForm({ lw, model, start, onDone }: Props): JSX.Element {
           ))}
         </select>
       </div>
-      {state.me.problem && <ErrorNote trans={trans} problem={state.me.problem} retry={() => void start.open()} />}
+      {state.me.problem && <ErrorNote trans={trans} problem={state.me.problem} retry={() => void start.refresh()} />}
       <Price lw={lw} start={start} />
       <div className="lw-actions">
-        <button type="submit" className="lw-button lw-mod-primary" disabled={busy}>
+        <button type="submit" className="lw-button lw-mod-primary" disabled={busy || start.isLoading}>
           {busy ? trans.__('Starting …') : trans.__('Start %1', name)}
         </button>
-        <button type="button" className="lw-button" onClick={onDone}>
+        <button type="button" className="lw-button" onClick={() => start.close()}>
           {trans.__('Cancel')}
         </button>
       </div>
@@ -109,10 +118,10 @@ function Price({ lw, start }: { lw: Labwright; start: StartModel }): JSX.Element
   return (
     <div className="lw-price-line" aria-live="polite">
       <strong>{totals(card, workers, me.value.currency)}</strong>
-      {left.length > 0 && <span className="lw-faint">{trans.__('Left for %1: %2', whose, left.join(', '))}</span>}
+      {left.length > 0 && <span className="lw-faint">{trans.__('Left for %1: %2', whose, left.map(unbroken).join(', '))}</span>}
       {short.length > 0 && (
         <span className="lw-field-error">
-          {trans.__('This does not fit: only %1 left. Take fewer or smaller workers.', short.join(', '))}
+          {trans.__('This does not fit: only %1 left. Take fewer or smaller workers.', short.map(unbroken).join(', '))}
         </span>
       )}
     </div>

@@ -7,7 +7,7 @@ import type { Labwright } from '../../context';
 import { figure } from '../../format';
 import { LOADING, load, type Loadable } from '../../store';
 import { Listing } from '../../ui/states';
-import { COLOURS, DASHES } from './colours';
+import { lineAt } from './colours';
 import { alignSteps, keysOf, metricOf } from './model';
 
 /** One metric of all runs: curves over the steps, or bars where each has one value. */
@@ -70,7 +70,7 @@ function Bars({ runs, metric }: { runs: readonly TrackedRun[]; metric: string })
             <tr key={run.info.run_id}>
               <th scope="row">{run.info.run_name}</th>
               <td>
-                <div className="lw-bar" style={{ width, background: `var(${COLOURS[at % COLOURS.length]})` }} />
+                <div className="lw-bar" style={{ width, background: `var(${lineAt(at).colour})` }} />
               </td>
               <td className="lw-mod-number">{value === undefined ? '–' : figure(value)}</td>
             </tr>
@@ -129,8 +129,8 @@ function plotOptions(node: HTMLElement, runs: readonly TrackedRun[], metric: str
       { label: 'step' },
       ...runs.map((run, at) => ({
         label: run.info.run_name,
-        stroke: read(COLOURS[at % COLOURS.length] ?? ''),
-        dash: DASHES[Math.floor(at / COLOURS.length) % DASHES.length],
+        stroke: read(lineAt(at).colour),
+        dash: lineAt(at).dash,
         width: 2,
         spanGaps: true,
         value: (_: uPlot, value: number | null) => (value === null ? '–' : figure(value))

@@ -2,7 +2,7 @@ import { useLayoutEffect, useRef, useState } from 'react';
 
 import type { TrackedRun } from '../../api/mlflow';
 import type { Labwright } from '../../context';
-import { COLOURS, DASHES } from './colours';
+import { lineAt } from './colours';
 import { parallelAxes, type Axis } from './parallel';
 
 const [HEIGHT, TOP, BOTTOM, SIDE] = [272, 56, 28, 72];
@@ -48,8 +48,8 @@ export function ParallelPlot({ lw, runs }: { lw: Labwright; runs: readonly Track
           <polyline
             key={run.info.run_id}
             points={pointsOf(axes, at, x)}
-            stroke={`var(${COLOURS[at % COLOURS.length]})`}
-            strokeDasharray={DASHES[Math.floor(at / COLOURS.length) % DASHES.length]?.join(' ')}
+            stroke={`var(${lineAt(at).colour})`}
+            strokeDasharray={lineAt(at).dash.join(' ')}
             opacity={looked === undefined || looked === at ? 1 : 0.2}
             onMouseEnter={() => setLooked(at)}
             onMouseLeave={() => setLooked(undefined)}
@@ -71,8 +71,8 @@ export function ParallelPlot({ lw, runs }: { lw: Labwright; runs: readonly Track
                 y1="4"
                 y2="4"
                 strokeWidth="2"
-                stroke={`var(${COLOURS[at % COLOURS.length]})`}
-                strokeDasharray={DASHES[Math.floor(at / COLOURS.length) % DASHES.length]?.join(' ')}
+                stroke={`var(${lineAt(at).colour})`}
+                strokeDasharray={lineAt(at).dash.join(' ')}
               />
             </svg>
             {run.info.run_name}

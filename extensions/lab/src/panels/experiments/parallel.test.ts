@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { TrackedRun } from '../../api/mlflow';
+import { lineAt } from './colours';
 import { parallelAxes } from './parallel';
 
 const run = (params: Record<string, string>, metrics: Record<string, number>): TrackedRun => ({
@@ -42,5 +43,13 @@ describe('parallel coordinates', () => {
   it('draws a metric that no longer is a number without failing', () => {
     const axes = parallelAxes([run({}, { loss: NaN }), run({}, { loss: 1 }), run({}, { loss: 3 })]);
     expect(axes[0]?.positions).toEqual([undefined, 0, 1]);
+  });
+});
+
+describe('the lines of runs that are compared', () => {
+  it('differ by dash where they stand side by side, and wholly up to twenty', () => {
+    const lines = Array.from({ length: 20 }, (_, at) => lineAt(at));
+    expect(lines[0]!.dash).not.toEqual(lines[1]!.dash);
+    expect(new Set(lines.map(line => JSON.stringify(line))).size).toBe(20);
   });
 });
