@@ -19,6 +19,8 @@ from fastapi.responses import JSONResponse, Response
 from labwright.api import names
 from labwright.api.usage import Ask, ReservationRequest, server_key
 
+from .conftest import trail_away
+
 
 class PlayedHub:
     """Answers what core asks of the hub: tokens for codes, whose a token is, servers."""
@@ -123,6 +125,18 @@ def test_an_admin_sees_who_runs_what_and_stops_it(bench: Any, hub: PlayedHub, br
     table = browser.get("/services/core/admin/usage.csv").text
     assert table.splitlines()[0].startswith("since,until,user,account")
     assert ",ida,user:ida,server,small," in table
+
+
+def test_no_server_is_stopped_that_the_audit_trail_cannot_tell_of(
+    bench: Any, hub: PlayedHub, browser: httpx.Client
+) -> None:
+    log_in(browser, hub)
+    before = list(hub.stopped)
+    form = {"user": "ida", "server": "", "csrf": csrf_of(browser.get("/services/core/admin").text)}
+    with trail_away(bench):
+        answer = browser.post("/services/core/admin/stop", data=form)
+    assert (answer.status_code, hub.stopped) == (503, before)
+    assert "The audit trail cannot be reached" in answer.text
 
 
 @pytest.mark.parametrize(
