@@ -17,9 +17,15 @@ def test_an_error_never_shows_the_values_that_were_to_be_stored(database: Databa
 
 
 def test_a_write_that_fails_halfway_leaves_nothing(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.write() as connection:
-        connection.execute(sa.text("INSERT INTO ledger_accounts (name) VALUES ('user:alice')"))
-        raise ZeroDivisionError
+    insert = sa.text("INSERT INTO ledger_accounts (name) VALUES ('user:alice')")
+
+    def insert_twice() -> None:
+        with database.write() as connection:
+            connection.execute(insert)
+            connection.execute(insert)
+
+    with pytest.raises(sa.exc.IntegrityError):
+        insert_twice()
     with database.read() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM ledger_accounts")) == 0
 
