@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from processes import end_with_us
 from workbench import eventually
@@ -159,3 +161,15 @@ def answers(path: Path) -> bool:
             return client.get("http://localhost/services/core/mlflow/health", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
+
+
+@contextmanager
+def trail_away(bench: Bench) -> Iterator[None]:
+    """The table of core's audit trail is not where it is looked for."""
+    with bench.core.database.write() as connection:
+        connection.execute(sa.text("ALTER TABLE audit RENAME TO audit_elsewhere"))
+    try:
+        yield
+    finally:
+        with bench.core.database.write() as connection:
+            connection.execute(sa.text("ALTER TABLE audit_elsewhere RENAME TO audit"))

@@ -20,6 +20,7 @@ from labwright.api import names
 from labwright.api.usage import Ask, Quota, QuotaLine, ReservationRequest, server_key
 from labwright.hub.usage.admin import shown_quota
 
+from .conftest import trail_away
 from .test_usage import spend
 
 
@@ -136,6 +137,18 @@ def test_less_than_a_cent_is_not_shown_as_nothing(bench: Any, hub: PlayedHub, br
     line = QuotaLine(resource="budget", used=0.004, limit=10, left=9.996)
     shown = shown_quota(Quota(account="user:cleo", lines=[line]), "EUR")
     assert shown["lines"][0]["text"] == "0.0040 € of 10.00 €, 10.00 € left"
+
+
+def test_no_server_is_stopped_that_the_audit_trail_cannot_tell_of(
+    bench: Any, hub: PlayedHub, browser: httpx.Client
+) -> None:
+    log_in(browser, hub)
+    before = list(hub.stopped)
+    form = {"user": "ida", "server": "", "csrf": csrf_of(browser.get("/services/core/admin").text)}
+    with trail_away(bench):
+        answer = browser.post("/services/core/admin/stop", data=form)
+    assert (answer.status_code, hub.stopped) == (503, before)
+    assert "The audit trail cannot be reached" in answer.text
 
 
 @pytest.mark.parametrize(

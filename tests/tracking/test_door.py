@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from .conftest import trail_away
+
 API = "/mlflow/api/2.0/mlflow"
 
 
@@ -51,6 +53,14 @@ def hers(alice: httpx.Client) -> dict[str, str]:
         "uri": run["artifact_uri"],
         "model": model["model"]["info"]["model_id"],
     }
+
+
+def test_mlflow_is_not_asked_for_what_the_audit_trail_cannot_tell_of(bench: Any, alice: httpx.Client) -> None:
+    with trail_away(bench):
+        answer = alice.post(f"{API}/registered-models/create", json={"name": "unseen"})
+        assert (answer.status_code, answer.json()["detail"]) == (503, "The audit trail cannot be reached right now.")
+        assert alice.get(f"{API}/registered-models/get", params={"name": "unseen"}).status_code == 404
+    post(alice, "registered-models/create", {"name": "unseen"})
 
 
 def test_without_a_token_there_is_no_door(bench: Any) -> None:

@@ -1,22 +1,26 @@
 """The audit trail: one hash chain per service, written in the transaction of the mutation it tells of.
 
 Each row's digest is SHA-256 over the previous digest and the row, so that a row edited, deleted or moved breaks the
-chain from there on. No secret is ever put into `details`.
+chain from there on. No secret is ever put into `details`. What the trail cannot tell of is not done.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from labwright.api.errors import Unavailable
 from labwright.api.usage import AuditPage, AuditRow
-from labwright.hub.database import UtcDateTime
+from labwright.hub import disk
+from labwright.hub.database import Database, UtcDateTime, is_away
 
+log = logging.getLogger("labwright.audit")
 GENESIS = "0" * 64
 
 
@@ -43,6 +47,16 @@ def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
     return rows, head
 
 
+class AuditAway(Unavailable):
+    """The trail cannot be written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The audit trail",
+            remedy="So this was not done: everything of its kind is recorded. Tell your admin; the log says why.",
+        )
+
+
 class AuditLog:
     """Appends to and checks the chain of one service."""
 
@@ -61,10 +75,27 @@ class AuditLog:
         what: str,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a row in the caller's write transaction: either both happen or neither."""
+        """Add a row in the caller's write transaction: either both happen or neither. `AuditAway` when it cannot be."""
+        try:
+            self._append(connection, now, who, action, what, details or {})
+        except sa.exc.DBAPIError as error:
+            if is_away(error) or disk.caused(error):
+                raise
+            log.error("the audit trail cannot be written: %s", error)
+            raise AuditAway from error
+
+    def check(self, database: Database, now: datetime) -> None:
+        """`AuditAway` unless a row could be added now: asked before what no transaction of ours can take back."""
+        with database.write() as connection:
+            self.append(connection, now=now, who=self.service, action="check", what="audit")
+            connection.rollback()
+
+    def _append(
+        self, connection: sa.Connection, now: datetime, who: str, action: str, what: str, details: Mapping[str, Any]
+    ) -> None:
         last = connection.execute(sa.select(self._head).where(self._head.c.id == 1).with_for_update()).one_or_none()
         sequence, previous = (last.sequence + 1, last.digest) if last else (1, GENESIS)
-        text = json.dumps(dict(details or {}), sort_keys=True, default=str)
+        text = json.dumps(dict(details), sort_keys=True, default=str)
         digest = chain_digest(previous, sequence, now, who, action, what, text)
         connection.execute(
             self._rows.insert().values(

@@ -17,7 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-from labwright.api.errors import LabwrightError
+from labwright.api.errors import LabwrightError, Unavailable
+
+CONNECT_SECONDS = 5
+# PostgreSQL's own words for being away: connections fail (08), too many of them (53300), it shuts down or starts (57P).
+_AWAY = ("08", "53300", "57P")
 
 naming = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -40,11 +44,26 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
 
 
+class DatabaseAway(Unavailable):
+    """The database cannot be reached. When the reply to COMMIT was lost, what was asked for may have been done."""
+
+    def __init__(self, *, unsure: bool = False) -> None:
+        nothing = "Nothing was changed. Try again in a few seconds; if it lasts, tell your admin."
+        super().__init__(
+            "The workbench's database",
+            remedy="What you asked for may have been kept: look before you ask again." if unsure else nothing,
+        )
+
+
 class Database:
     """An engine with our transaction rules. `url` is SQLAlchemy's: sqlite:///… or postgresql+psycopg://…"""
 
     def __init__(self, url: str) -> None:
-        self.engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        options: dict[str, Any] = {}
+        if not url.startswith("sqlite"):
+            options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+        # An error tells which statement failed, and never with which values: it goes into logs.
+        self.engine = sa.create_engine(url, hide_parameters=True, **options)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
@@ -52,15 +71,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A consistent snapshot."""
-        with self.engine.connect() as connection, connection.begin():
+        """A consistent snapshot. `DatabaseAway` when it cannot be reached."""
+        with _telling(unsure=False), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that is committed at the end, or rolled back whole."""
-        with self.engine.connect().execution_options(labwright_writes=True) as connection, connection.begin():
+        """A transaction that is committed at the end, or rolled back whole. `DatabaseAway` like `read`."""
+        writing = {"labwright_writes": True}
+        with _telling(unsure=False), self.engine.connect().execution_options(**writing) as connection:
+            connection.begin()
             yield connection
+            with _telling(unsure=True):
+                connection.commit()
 
     def migrate(self, migrations: Path) -> None:
         """Bring the schema up to date (every Alembic head in `migrations`)."""
@@ -89,6 +112,27 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def _telling(*, unsure: bool) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        if is_away(error):
+            raise DatabaseAway(unsure=unsure) from error
+        raise
+
+
+def is_away(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether the database could not be reached, rather than refused what it was asked (pure)."""
+    if isinstance(error, sa.exc.TimeoutError):  # every connection is waiting for it
+        return True
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", "")  # SQLite has none; None where no server spoke
+    unspoken = isinstance(error, sa.exc.OperationalError) and state is None
+    return error.connection_invalidated or unspoken or str(state).startswith(_AWAY)
 
 
 def heads(migrations: Path) -> set[str]:

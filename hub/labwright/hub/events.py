@@ -7,6 +7,7 @@ wakes readers at once, across processes they notice within `POLL_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from labwright.api.events import Event, Topic
-from labwright.hub.database import Database, UtcDateTime
+from labwright.hub.database import Database, DatabaseAway, UtcDateTime
 
 POLL_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 15.0
@@ -86,17 +87,23 @@ class EventLog:
     async def stream(self, after: int | None, owner: str | None, stopped: Callable[[], bool]) -> AsyncIterator[str]:
         """Server-sent events until `stopped()`; starts with what comes next when `after` is None."""
         self._loop = asyncio.get_running_loop()
-        position = await run_in_threadpool(self.last) if after is None else after
+        position = after
+        told = False
         waiter = asyncio.Event()
         self._waiters.add(waiter)
-        yield f": ready\nid: {position}\nevent: ready\ndata: {{}}\n\n"
         quiet = 0.0
         try:
             while not stopped():
                 waiter.clear()
-                for event in await run_in_threadpool(self.since, position, owner):
-                    position, quiet = event.sequence, 0.0
-                    yield f"id: {event.sequence}\ndata: {json.dumps(event.model_dump(mode='json'))}\n\n"
+                with contextlib.suppress(DatabaseAway):  # what is missed meanwhile comes when it is back
+                    if position is None:
+                        position = await run_in_threadpool(self.last)
+                    if not told:
+                        told = True
+                        yield f": ready\nid: {position}\nevent: ready\ndata: {{}}\n\n"
+                    for event in await run_in_threadpool(self.since, position, owner):
+                        position, quiet = event.sequence, 0.0
+                        yield f"id: {event.sequence}\ndata: {json.dumps(event.model_dump(mode='json'))}\n\n"
                 try:
                     await asyncio.wait_for(waiter.wait(), POLL_SECONDS)
                 except TimeoutError:

@@ -202,7 +202,7 @@ class Attempt:
     # The end
 
     def _commit(self, outcome: Outcome, output: Path) -> None:
-        """Say how it ended until core has heard it, or wants nothing of it."""
+        """Say how it ended until core has heard it, or wants nothing of it; the lease is kept meanwhile."""
         body = self._ending(outcome, output)
         deadline = time.monotonic() + COMMIT_SECONDS
         wait = 0.1
@@ -219,8 +219,16 @@ class Attempt:
                 body = {**body, "notebook": None, "reason": f"Its output could not be stored: {error}"}
             except LabwrightError as error:
                 log.info("core does not answer: %s", error)
+                self._keep_lease(output.parent / "token")
             threading.Event().wait(wait)
             wait = min(wait * 2, 5.0)
+
+    def _keep_lease(self, token_file: Path) -> None:
+        """Core may hear this where it cannot store an end: what has been executed is not given to somebody else."""
+        try:
+            self._heartbeat(token_file)
+        except (LabwrightError, OSError) as error:
+            log.info("the lease was not renewed: %s", error)
 
     def _ending(self, outcome: Outcome, output: Path) -> dict[str, Any]:
         notebook: NotebookNode | None = None

@@ -90,6 +90,7 @@ class Gateway:
             details = {"sql": request.sql[:2000], "refused": error.code, "reason": str(error)}
             await run_in_threadpool(self._audit, caller.name, name, origin, details)
             raise
+        await run_in_threadpool(self.store.audit.check, self.store.database, self._now())
         return Query(definition, request.sql, verdict, parameters, request.limit, caller.name, origin)
 
     def place(self, query: Query) -> asyncio.Semaphore:

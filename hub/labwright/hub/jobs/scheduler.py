@@ -18,7 +18,9 @@ from starlette.concurrency import run_in_threadpool
 
 from labwright.api.errors import BadSchedule, LabwrightError, QuotaExceeded
 from labwright.api.usage import Ask, ReservationRequest
+from labwright.hub.audit import AuditAway
 from labwright.hub.core.context import Core
+from labwright.hub.database import DatabaseAway
 from labwright.hub.jobs import schedule, store
 from labwright.hub.jobs.attempts import RESERVATION_SECONDS
 from labwright.hub.jobs.bell import Bell
@@ -47,12 +49,14 @@ class Scheduler:
         self._work = work
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._away = False  # the database, since some round
 
     async def start(self) -> None:
         await run_in_threadpool(self._come_back)
         self._task = asyncio.create_task(self._rounds(), name="jobs-scheduler")
 
     def _come_back(self) -> None:
+        """Nobody could hear the runners while core or its database was away: each gets a lease's time again."""
         with self._core.database.write() as connection:
             store.extend_leases(connection, self._core.now())
             connection.execute(runners.update().values(last_seen=self._core.now()))
@@ -68,8 +72,16 @@ class Scheduler:
         while not self._stopping:
             seen = self._queue.rung
             try:
+                if self._away:
+                    await run_in_threadpool(self._come_back)
+                    log.warning("the scheduler goes on")
+                    self._away = False
                 await self.tick()
-            except Exception:  # the loop outlives a database or launcher that is away
+            except DatabaseAway as error:
+                if not self._away:  # once, not every second
+                    log.warning("the scheduler waits for its database: %s", error.__cause__)
+                self._away = True
+            except Exception:  # the loop outlives whatever goes wrong
                 log.exception("a round of the scheduler failed; the next one takes up what it left")
             await self._queue.wait(seen, TICK_SECONDS)
 
@@ -93,7 +105,10 @@ class Scheduler:
             except OwnerGone:
                 await run_in_threadpool(self._pause, job.id, "Its owner is no longer known to the hub.")
                 continue
-            await run_in_threadpool(self._fire, job.id, groups, now)
+            try:
+                await run_in_threadpool(self._fire, job.id, groups, now)
+            except AuditAway as error:  # it stays due; what runs is looked after all the same
+                log.warning("job %s is not fired: %s", job.id, error)
 
     def _due(self, now: datetime) -> list[sa.Row[Any]]:
         with self._core.database.read() as connection:

@@ -76,6 +76,8 @@ class Door:
         rules.check_route(request.method, path)
         asked = request.headers.get(workspaces.HEADER) or request.query_params.get("workspace")
         workspace = workspaces.choose_workspace(caller, asked)
+        if rules.audited_action(request.method, path) is not None:
+            await run_in_threadpool(self._core.audit.check, self._core.database, self._core.now())
         await self._ensure(workspace)
         content: AsyncIterator[bytes] | bytes | None = None
         if request.method in ("POST", "PUT", "PATCH", "DELETE"):

@@ -148,6 +148,7 @@ class AdminPages:
         if session is None:
             return self.logins.begin()
         check_form(request, session, csrf)
+        await run_in_threadpool(self._core.audit.check, self._core.database, self._core.now())
         path = f"/users/{quote(user, safe='')}/" + (f"servers/{quote(server, safe='')}" if server else "server")
         try:
             answer = await self._core.http.delete(
