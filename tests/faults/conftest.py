@@ -10,8 +10,8 @@ from postgresql import PostgreSQL
 from relay import Relay, relay_to
 from workbench import eventually
 
-from labwright.api.client import Client
 from tests.jobs.conftest import Workplace
+from tests.jobs.conftest import alice as alice
 
 
 @pytest.fixture
@@ -33,14 +33,6 @@ def workplace(tmp_path: Path, database_url: str, relay: Relay) -> Iterator[Workp
     yield place
     relay.come_back()
     place.close()
-
-
-@pytest.fixture
-def alice(workplace: Workplace) -> Iterator[Client]:
-    workplace.home("alice")
-    client = workplace.client("alice")
-    yield client
-    client.close()
 
 
 @pytest.fixture

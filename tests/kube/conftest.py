@@ -32,11 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What the hub said stands below a failure: its pod is gone when somebody looks."""
+    """What the hub and the cluster said stands below a failure: the pods are gone when somebody looks."""
     report = yield
     workbench = getattr(item, "funcargs", {}).get("workbench")
     if report.failed and isinstance(workbench, Deployment):
-        report.sections.append(("the hub's log", workbench.kubectl.log_of("hub")))
+        kubectl = workbench.kubectl
+        report.sections.append(("the hub's log", kubectl.log_of("hub", without="200 GET /hub/api/users/")))
+        report.sections.append(("pods and claims", kubectl.told("get", "pods,persistentvolumeclaims")))
+        report.sections.append(("events", kubectl.told("get", "events", "--sort-by=.lastTimestamp")[-6000:]))
     return report
 
 

@@ -65,11 +65,17 @@ class Kubectl:
     def run_in(self, pod: str, *command: str, seconds: float = 60) -> str:
         return self.run("exec", pod, "--", *command, seconds=seconds)
 
-    def log_of(self, deployment: str, lines: int = 80) -> str:
+    def told(self, *arguments: str) -> str:
+        """For people to read: what kubectl says, or why it says nothing."""
         try:
-            return self.run("logs", f"deployment/{deployment}", f"--tail={lines}", seconds=20)
+            return self.run(*arguments, seconds=20)
         except (KubectlFailed, subprocess.TimeoutExpired) as error:
             return str(error)
+
+    def log_of(self, deployment: str, without: str, lines: int = 80) -> str:
+        """The last lines; those that have `without` in them (a test's own polling) are left out."""
+        log = self.told("logs", f"deployment/{deployment}", "--tail=2000").splitlines()
+        return "\n".join([line for line in log if without not in line][-lines:])
 
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[int]:

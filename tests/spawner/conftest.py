@@ -1,4 +1,4 @@
-"""A real launcher process for each test that wants one."""
+"""A real launcher process for each test that wants one, and the way to a cluster that is not there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ import pytest
 from workbench import reachable_folder
 
 from labwright.spawner.local import LocalLauncher
+
+KUBECONFIG = """\
+{apiVersion: v1, kind: Config, current-context: none, clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}],
+ contexts: [{name: none, context: {cluster: none, user: none}}], users: [{name: none, user: {}}]}
+"""
 
 
 def is_listening(path: Path) -> bool:
@@ -90,3 +95,11 @@ def secret_file(tmp_path: Path) -> Path:
     path.write_text("canary-service-secret")
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG)
+    # Read from the environment once, when the library is imported.
+    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))

@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,6 @@ from kubernetes_asyncio.client import V1ObjectMeta, V1Pod
 from kubernetes_asyncio.client.rest import ApiException
 
 from labwright.spawner.kube import START_ANNOTATION, CannotStart, KubernetesSpawner
-
-KUBECONFIG = """\
-{apiVersion: v1, kind: Config, current-context: none, clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}],
- contexts: [{name: none, context: {cluster: none, user: none}}], users: [{name: none, user: {}}]}
-"""
 
 
 class StartThatCannotBeLookedAt(KubernetesSpawner):  # type: ignore[misc]  # kubespawner has no types
@@ -98,14 +92,6 @@ class StartWhosePodCannotBeDeleted(StartWithAPodThatFails):
 class StartWhosePodTakesLongToDelete(StartWithAPodThatFails):
     async def stop(self, now: bool = False) -> None:
         await asyncio.Event().wait()
-
-
-@pytest.fixture
-def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "kubeconfig"
-    path.write_text(KUBECONFIG)
-    # Read from the environment once, when the library is imported.
-    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from labwright.spawner import explanations, manifests
 from labwright.spawner.explanations import Explanation
 from labwright.spawner.kube_events import IndexedEvents
 from labwright.spawner.profiles import Choice, Workbench, choose
+from labwright.spawner.second_look import SecondLook
 
 LOOK_EVERY_SECONDS = 0.5
 CONNECT_EVERY_SECONDS = 0.2
@@ -78,6 +79,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
     _began = 0.0
     _last_end: dict[str, Any] | None = None
     _stale_uid: str | None = None
+    _second_look: SecondLook | None = None  # once this start waits for its claim
     _nodes: tuple[float, asyncio.Future[list[dict[str, Any]] | None]] | None = None
 
     @default("pvc_name_template")
@@ -133,6 +135,7 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
 
     def start(self) -> asyncio.Future[Any]:
         self._explanation = None
+        self._second_look = None
         self._began = time.monotonic()
         before = self._pod()
         self._stale_uid = before["metadata"]["uid"] if before else None
@@ -213,13 +216,17 @@ class KubernetesSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has n
         pod = self._pod()
         if pod is None or pod["metadata"]["uid"] == self._stale_uid:
             return
-        nodes = await self._known_nodes() if _is_unplaced(pod) else None
+        unplaced = _is_unplaced(pod)
+        nodes = await self._known_nodes() if unplaced else None
         found = explanations.explain_start(pod, self._own_events(), nodes)
         if found is not None and found != self._explanation:
             self.log.info("%s waits: %s (%s)", self.pod_name, found.code, found.sentence)
         self._explanation = found
         if found is not None and found.final:
             raise CannotStart(found)
+        if found is not None and found.code == "volume" and unplaced:
+            self._second_look = self._second_look or SecondLook(self.namespace, self.pvc_name)
+            await self._second_look.wake_scheduler(self.api)
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """One message for each step and each reason to wait, without the cluster's own jargon."""
