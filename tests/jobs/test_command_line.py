@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from labwright.api.client import Client, endpoints_from, kept_endpoints
 from labwright.api.commands.login import write_private
 from labwright.api.errors import InvalidRequest, UnknownParameter
+from labwright.api.job_client import JobClient
 from labwright.magics import jobs as jobs_magic
 from labwright.magics import schedule as schedule_magic
 from labwright.magics.job_words import client_for
@@ -108,6 +110,27 @@ def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(work
     assert labwright(workplace, "jobs", "restore", "daily").returncode == 0  # the last one of that name
     shown = json.loads(labwright(workplace, "jobs", "show", "daily", "--json").stdout)
     assert (shown["id"], shown["parameters"]) == (job["id"], {"month": 8})
+
+
+def test_a_job_is_billed_to_the_group_that_was_named_last(workplace: Workplace) -> None:
+    path = workplace.home("alice") / "bills.ipynb"
+    path.write_text(json.dumps(notebook("1")))
+
+    def billed(*words: str) -> Any:
+        done = labwright(workplace, "schedule", str(path), "--cron", "0 6 * * *", *words)
+        assert done.returncode == 0, done
+        return json.loads(labwright(workplace, "jobs", "show", "bills", "--json").stdout)["group"]
+
+    assert billed() is None
+    assert billed("--group", "research") == "research"
+    assert billed() == "research"  # nothing was said of it
+    alice = workplace.client("alice")
+    jobs = JobClient(alice)
+    assert jobs.update(jobs.find("bills").id, {"group": None}).group is None
+    refused = labwright(workplace, "schedule", str(path), "--cron", "0 6 * * *", "--group", "board")
+    assert refused.returncode == 1, refused
+    assert "You are not in the group 'board'." in refused.stderr
+    alice.close()
 
 
 def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ class JobClient:
                 return self.submit({**request, "name": candidate})
             if schedule or job.schedule is None:
                 changes = {key: request[key] for key in ("notebook", "parameters", "profile")}
-                said = {"schedule": schedule, "policy": policy}
+                said = {"group": group, "schedule": schedule, "policy": policy}
                 return self.update(job.id, changes | {key: value for key, value in said.items() if value is not None})
         raise InvalidRequest(f"The names {' and '.join(map(repr, names))} are taken.", remedy="Give another --name.")
 

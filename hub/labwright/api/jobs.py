@@ -51,6 +51,9 @@ class JobUpdate(Wire):
     notebook: NotebookInput | None = None
     parameters: dict[str, Any] | None = None
     profile: str | None = None
+    group: str | None = Field(
+        default=None, description="The group that is billed from now on; null: the owner himself. Absent: as it was."
+    )
     schedule: Schedule | None = None
     remove_schedule: bool = False
     policy: Policy | None = None

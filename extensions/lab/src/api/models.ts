@@ -243,6 +243,8 @@ export interface JobUpdate {
   notebook?: NotebookInput | null;
   parameters?: Record<string, unknown> | null;
   profile?: string | null;
+  /** The group that is billed from now on; null: the owner himself. Absent: as it was. */
+  group?: string | null;
   schedule?: Schedule | null;
   remove_schedule?: boolean;
   policy?: Policy | null;

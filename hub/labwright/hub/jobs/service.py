@@ -118,6 +118,9 @@ class Jobs:
         if ask.profile is not None:
             people.choose_profile(self._core.workbench(), ask.profile, caller.groups)
             values["profile"] = ask.profile
+        if "group" in ask.model_fields_set:
+            people.check_group(ask.group, caller.groups)
+            values["billed_group"] = ask.group
         if ask.policy is not None:
             values["policy"] = ask.policy.model_dump()
         with self._core.database.write() as connection:
@@ -128,7 +131,7 @@ class Jobs:
             values |= _schedule_change(ask, row, now)
             store.update_job(connection, job_id, values)
             self._tell(connection, "job", job_id, "updated", caller.name, now)
-            changed = sorted(ask.model_dump(exclude_none=True, exclude={"notebook"}))
+            changed = sorted(ask.model_fields_set)
             self._audit(connection, caller, "job.update", job_id, now, changed=changed)
             view = self._view(connection, store.get_job(connection, caller.name, job_id))
         self._queue.ring()

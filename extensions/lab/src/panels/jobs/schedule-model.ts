@@ -150,21 +150,23 @@ export class ScheduleModel extends Store<ScheduleState> {
     if (existing === undefined) {
       return this._api.createJob(request);
     }
-    const { notebook, parameters, profile, schedule } = request;
+    const { notebook, parameters, profile, group, schedule } = request;
     // Running it once leaves its schedule as it is.
-    return this._api.updateJob(existing.id, { notebook, parameters, profile, ...(schedule ? { schedule } : {}) });
+    const changes = { notebook, parameters, profile, group, ...(schedule ? { schedule } : {}) };
+    return this._api.updateJob(existing.id, changes);
   }
 
   request(parameters: Record<string, unknown>): JobRequest {
     const { name, profile, follow, repeat, cron, timezone } = this.state;
+    const card = this.state.me.value?.profiles.find(each => each.slug === profile);
     return {
       name: name.trim(),
       notebook: this.notebook,
       follow,
       parameters,
       profile,
-      // Whose quota the card was judged by.
-      group: this.state.me.value?.profiles.find(card => card.slug === profile)?.group ?? null,
+      // Whose quota the card was judged by; of a card that could not be had nothing is said.
+      group: card && (card.group ?? null),
       schedule: repeat ? { cron, timezone } : null
     };
   }
