@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from labwright.api import names
 from labwright.api.client import Client, Endpoints
 from labwright.api.errors import NotAuthenticated, QuotaExceeded
 from labwright.api.usage import Reservation, ReservationRequest
-from labwright.hub.callers import Caller
+from labwright.hub.callers import Caller, UnknownPerson
 from labwright.hub.core.app import build_core, create_app
 from labwright.hub.core.context import Core
 from labwright.hub.database import Database
@@ -185,6 +185,21 @@ def wait_until(condition: Callable[[], Any], seconds: float = 90.0, what: str = 
     return eventually(condition, seconds=seconds, what=what or str(condition))
 
 
+class PeopleWhoLeft:
+    """The directory, which has no hub to ask here; but it knows who is gone."""
+
+    def __init__(self, directory: Any, left: Collection[str]) -> None:
+        self.directory, self.left = directory, left
+
+    async def person(self, name: str) -> Any:
+        if name in self.left:
+            raise UnknownPerson
+        return await self.directory.person(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.directory, name)
+
+
 class Workplace:
     """A core with its settings, clock, ledger and launcher; `serve` runs it on a free port until `close`."""
 
@@ -205,6 +220,7 @@ class Workplace:
         self.ledger = SmallLedger()
         self.launcher = SubprocessLauncher(self.settings.homes)
         self.groups: dict[str, frozenset[str]] = {"alice": frozenset({"research"}), "bob": frozenset()}
+        self.left: set[str] = set()  # whom the hub no longer knows
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -212,7 +228,8 @@ class Workplace:
         core = build_core(
             self.settings, ledger=self.ledger, launcher=self.launcher, workbench=lambda: WORKBENCH, now=self.clock
         )
-        return replace(core, resolver=KnownPeople(Verifier(self.settings.public_key_file), self.groups))
+        resolver = KnownPeople(Verifier(self.settings.public_key_file), self.groups)
+        return replace(core, resolver=resolver, directory=PeopleWhoLeft(core.directory, self.left))
 
     def serve(self) -> None:
         app = create_app(self.core(), ("jobs",))

@@ -72,6 +72,18 @@ def test_a_paused_schedule_rests_and_resumes_with_its_next_slot(alice: Client, w
     assert runs_of(alice, job) == []
 
 
+def test_the_job_of_somebody_who_left_is_paused_and_whoever_looks_is_told(alice: Client, workplace: Workplace) -> None:
+    job = alice.core("POST", "/jobs", json=job_request("1", schedule=SIX))
+    workplace.left.add("alice")
+    with alice.stream_core("GET", "/events", params={"after": 0}) as answer:
+        workplace.clock.offset = timedelta(days=3)
+        told = next(line for line in answer.iter_lines() if '"updated"' in line)
+    paused = alice.core("GET", f"/jobs/{job['id']}")
+    assert (paused["paused"], paused["reason"]) == (True, "Its owner is no longer known to the hub.")
+    assert job["id"] in told
+    assert runs_of(alice, job) == []
+
+
 def test_bad_requests_say_what_is_wrong(alice: Client) -> None:
     ask = job_request("1", parameters="month: int = 7")
     for change, kind in (

@@ -103,7 +103,7 @@ class Scheduler:
             try:
                 groups = await current_groups(self._core, job.owner, job.owner_groups)
             except OwnerGone:
-                await run_in_threadpool(self._pause, job.id, "Its owner is no longer known to the hub.")
+                await run_in_threadpool(self._pause, job, "Its owner is no longer known to the hub.")
                 continue
             try:
                 await run_in_threadpool(self._fire, job.id, groups, now)
@@ -114,10 +114,12 @@ class Scheduler:
         with self._core.database.read() as connection:
             return list(store.due_jobs(connection, now))
 
-    def _pause(self, job_id: str, reason: str) -> None:
+    def _pause(self, job: sa.Row[Any], reason: str) -> None:
+        now = self._core.now()
         with self._core.database.write() as connection:
-            values = {"paused": True, "reason": reason, "updated": self._core.now()}
-            connection.execute(jobs.update().where(jobs.c.id == job_id).values(**values))
+            values = {"paused": True, "reason": reason, "updated": now}
+            connection.execute(jobs.update().where(jobs.c.id == job.id).values(**values))
+            self._core.events.append(connection, owner=job.owner, topic="job", key=job.id, action="updated", now=now)
 
     def _fire(self, job_id: str, groups: list[str], now: datetime) -> None:
         """Queue what is due by the job's misfire policy and move it on, in one transaction."""
