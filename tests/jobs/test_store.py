@@ -178,7 +178,7 @@ def test_only_the_newest_runs_are_kept(database: Database, job: sa.Row[Any]) -> 
 
 
 class Queue(RuleBasedStateMachine):
-    """Leases, losses, cancels and commits in any order: what is over stays over, and is committed once."""
+    """Submissions, leases, losses and commits in any order: what is over stays over, and is committed once."""
 
     def __init__(self) -> None:
         super().__init__()

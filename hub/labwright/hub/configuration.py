@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from functools import partialmethod
 from pathlib import Path
@@ -57,7 +56,7 @@ def configure(c: Any, settings: Settings | None = None) -> None:
     c.JupyterHub.custom_scopes = {name: {"description": text} for name, text in SCOPE_DESCRIPTIONS.items()}
     c.JupyterHub.services = services(settings, tokens)
     c.JupyterHub.load_roles = roles(workbench())
-    _authentication(c, settings, os.environ)
+    _authentication(c, settings)
     _spawner(c, settings, workbench)
 
 
@@ -157,14 +156,11 @@ def read_service_tokens(settings: Settings) -> dict[str, str]:
     return tokens
 
 
-def _authentication(c: Any, settings: Settings, environ: Mapping[str, str]) -> None:
+def _authentication(c: Any, settings: Settings) -> None:
+    """The embedded login; `config/jupyterhub_config.py`, read afterwards, may name another."""
     c.Authenticator.manage_groups = True
     c.Authenticator.allow_all = True  # everybody whom the authenticator knows
     c.Authenticator.delete_invalid_users = False
-    kind = environ.get("LABWRIGHT_AUTHENTICATOR")
-    if kind:  # an OAuthenticator or another one; its own settings come from config/jupyterhub_config.py
-        c.JupyterHub.authenticator_class = kind
-        return
     c.JupyterHub.authenticator_class = PeopleAuthenticator
     c.PeopleAuthenticator.people_file = str(settings.hub_folder / "people.json")
     c.PeopleAuthenticator.one_person = not settings.by_user

@@ -32,7 +32,7 @@ def key() -> str:
 
 def go_version() -> str:
     if shutil.which("go") is None:
-        raise buildah.CannotBuild("no Go compiler: install Go 1.25 or newer")
+        raise buildah.CannotBuild("no Go compiler: install Go 1.26 or newer")
     return subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout.strip()
 
 
