@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,22 @@ async def test_the_classic_api_is_asked_of_flask_directly_under_its_prefix_too(
         answer = await client.post(f"{names.MLFLOW_PREFIX}/{path}", content=b"body")
     assert answer.text.startswith(asked)
     assert (answer.status_code, answer.text) in ((200, "the whole app"), (201, "Flask POST body"))
+
+
+async def test_what_a_request_sets_for_itself_is_not_seen_by_the_next_one() -> None:
+    workspace: ContextVar[str] = ContextVar("workspace", default="none")
+
+    @Request.application
+    def flask(request: Request) -> Response:
+        before = workspace.get()
+        workspace.set(request.args["workspace"])
+        return Response(before)
+
+    classic = serve.Classic(flask)
+    classic.threads = ThreadPoolExecutor(1)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(classic), base_url="http://test") as client:
+        seen = [(await client.get("/", params={"workspace": name})).text for name in ("ada", "bob")]
+    assert seen == ["none", "none"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])

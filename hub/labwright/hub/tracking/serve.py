@@ -7,6 +7,7 @@ writable to everybody; so the store is prepared here and the socket is bound her
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import os
 import socket
@@ -105,7 +106,9 @@ class Classic:
         environ["CONTENT_LENGTH"] = str(body.tell())
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         body.seek(0)
-        answer = await asyncio.get_running_loop().run_in_executor(self.threads, self.ask, environ)
+        # A context of its own: MLflow keeps the request's workspace in one, and the thread is the next request's too.
+        ask = contextvars.copy_context().run
+        answer = await asyncio.get_running_loop().run_in_executor(self.threads, ask, self.ask, environ)
         for event in answer:
             await send(event)
 
