@@ -94,7 +94,7 @@ class Relay:
                     continue
                 link = Link(self, client, self._target)
                 self._links.add(link)
-            link.start()
+                link.start()  # before `cut` can find it, and wait for its thread
 
 
 class Link:

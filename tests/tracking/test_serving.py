@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,43 @@ def test_what_mlflow_sets_for_sqlite_is_set_once_for_a_connection(bench: Any, tm
     assert found == [1, 0], "LIKE tells capital letters from small ones"
 
 
+OLDER = """
+import sqlite3, sys
+sys.path.insert(0, sys.argv[1])
+import serve, sqlalchemy
+from alembic import command
+from mlflow.store.db import utils
+url = f"sqlite:///{sys.argv[2]}/older.sqlite"
+engine = sqlalchemy.create_engine(url)
+utils.InitialBase.metadata.create_all(engine)
+command.upgrade(utils._get_alembic_config(url), "7d34483879f0")  # of April 2026: later ones make trace_info anew
+store = sqlite3.connect(f"{sys.argv[2]}/older.sqlite")
+store.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (1, 'E', 'active')")
+store.execute("INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, status) VALUES ('t', 1, 1, 'OK')")
+store.execute("INSERT INTO trace_tags (request_id, key, value) VALUES ('t', 'kept', 'yes')")
+store.commit()
+sqlalchemy.event.listen(sqlalchemy.Engine, "connect", serve.set_up_sqlite)
+serve.once_per_connection()
+serve.upgrade_without_checks()
+engine = sqlalchemy.create_engine(url)
+utils._upgrade_db(engine)
+utils._verify_schema(engine)
+print(store.execute("SELECT count(*) FROM trace_tags").fetchone()[0])
+with engine.connect() as connection:
+    print(connection.exec_driver_sql("PRAGMA foreign_keys").scalar())
+"""
+
+
+def test_an_upgrade_of_mlflows_schema_keeps_what_refers_to_the_tables_that_it_makes_anew(
+    bench: Any, tmp_path: Path
+) -> None:
+    python = bench.settings.environments / "mlflow" / "bin" / "python"
+    folder = Path(serve.__file__).parent
+    done = subprocess.run([python, "-c", OLDER, folder, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "1"]
+
+
 @pytest.mark.parametrize(
     ("path", "asked"),
     [
@@ -73,6 +112,22 @@ async def test_the_classic_api_is_asked_of_flask_directly_under_its_prefix_too(
         answer = await client.post(f"{names.MLFLOW_PREFIX}/{path}", content=b"body")
     assert answer.text.startswith(asked)
     assert (answer.status_code, answer.text) in ((200, "the whole app"), (201, "Flask POST body"))
+
+
+async def test_what_a_request_sets_for_itself_is_not_seen_by_the_next_one() -> None:
+    workspace: ContextVar[str] = ContextVar("workspace", default="none")
+
+    @Request.application
+    def flask(request: Request) -> Response:
+        before = workspace.get()
+        workspace.set(request.args["workspace"])
+        return Response(before)
+
+    classic = serve.Classic(flask)
+    classic.threads = ThreadPoolExecutor(1)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(classic), base_url="http://test") as client:
+        seen = [(await client.get("/", params={"workspace": name})).text for name in ("ada", "bob")]
+    assert seen == ["none", "none"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])

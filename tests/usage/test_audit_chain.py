@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from labwright.hub.audit import AuditLog
+from labwright.hub.audit import AuditAway, AuditLog
 from labwright.hub.core import schema
 from labwright.hub.database import Database
 
@@ -58,3 +58,20 @@ def test_a_row_that_was_tampered_with_breaks_the_chain(database: Database, audit
             connection.execute(sa.text(statement))
     with database.read() as connection:
         assert audit.page(connection).intact is False
+
+
+def test_a_trail_that_cannot_be_written_is_logged_once_until_it_can(
+    database: Database, audit: AuditLog, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rename(old: str, new: str) -> None:
+        with database.write() as connection:
+            connection.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    for logged in (1, 2):
+        rename("audit", "audit_elsewhere")
+        for _ in range(3):
+            with pytest.raises(AuditAway):
+                audit.check(database, clock.now())
+        assert caplog.text.count("the audit trail cannot be written") == logged
+        rename("audit_elsewhere", "audit")
+        audit.check(database, clock.now())

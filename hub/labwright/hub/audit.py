@@ -64,6 +64,7 @@ class AuditLog:
         self.service = service
         self._rows = rows
         self._head = head
+        self._refused = ""  # why the last row could not be added, and empty once one could
 
     def append(
         self,
@@ -81,8 +82,11 @@ class AuditLog:
         except sa.exc.DBAPIError as error:
             if is_away(error) or disk.caused(error):
                 raise
-            log.error("the audit trail cannot be written: %s", error)
+            if str(error) != self._refused:  # once, not at each of what is refused meanwhile
+                self._refused = str(error)
+                log.error("the audit trail cannot be written: %s", error)
             raise AuditAway from error
+        self._refused = ""
 
     def check(self, database: Database, now: datetime) -> None:
         """`AuditAway` unless a row could be added now: asked before what no transaction of ours can take back."""

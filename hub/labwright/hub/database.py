@@ -7,6 +7,7 @@ middle; on PostgreSQL rows that decide are locked with FOR UPDATE.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from sqlalchemy.types import TypeDecorator
 
 from labwright.api.errors import LabwrightError, Unavailable
 
+log = logging.getLogger("labwright.database")
 CONNECT_SECONDS = 5
 # PostgreSQL's own words for being away: connections fail (08), too many of them (53300), it shuts down or starts (57P).
 _AWAY = ("08", "53300", "57P")
@@ -64,6 +66,7 @@ class Database:
             options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
         # An error tells which statement failed, and never with which values: it goes into logs.
         self.engine = sa.create_engine(url, hide_parameters=True, **options)
+        self._away = False
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
@@ -72,18 +75,32 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent snapshot. `DatabaseAway` when it cannot be reached."""
-        with _telling(unsure=False), self.engine.connect() as connection, connection.begin():
+        with self._telling(unsure=False), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that is committed at the end, or rolled back whole. `DatabaseAway` like `read`."""
         writing = {"labwright_writes": True}
-        with _telling(unsure=False), self.engine.connect().execution_options(**writing) as connection:
+        with self._telling(unsure=False), self.engine.connect().execution_options(**writing) as connection:
             connection.begin()
             yield connection
-            with _telling(unsure=True):
+            with self._telling(unsure=True):
                 connection.commit()
+
+    @contextmanager
+    def _telling(self, *, unsure: bool) -> Iterator[None]:
+        """Says `DatabaseAway` for what cannot be reached, and writes why into the log, once until it is reached."""
+        try:
+            yield
+        except sa.exc.SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            if not self._away:
+                self._away = True
+                log.warning("the database cannot be reached: %s", getattr(error, "orig", error))
+            raise DatabaseAway(unsure=unsure) from error
+        self._away = False
 
     def migrate(self, migrations: Path) -> None:
         """Bring the schema up to date (every Alembic head in `migrations`)."""
@@ -112,16 +129,6 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-@contextmanager
-def _telling(*, unsure: bool) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as error:
-        if is_away(error):
-            raise DatabaseAway(unsure=unsure) from error
-        raise
 
 
 def is_away(error: sa.exc.SQLAlchemyError) -> bool:

@@ -14,6 +14,7 @@ from labwright.api.errors import LabwrightError, Unavailable
 from labwright.hub.clusters.engine import ClusterRow, Engine, Observation
 from labwright.hub.clusters.service import RESERVATION_SECONDS, ClusterService
 from labwright.hub.core.context import Core
+from labwright.hub.database import DatabaseAway
 
 log = logging.getLogger("labwright.clusters")
 ROUND_SECONDS, BUSY_ROUND_SECONDS = 2.0, 0.4
@@ -53,6 +54,8 @@ class Reconciler:
             self._wake.clear()
             try:
                 busy = await self.round()
+            except DatabaseAway:  # which it says in the log by itself, and once
+                busy = False
             except Exception:
                 log.exception("a round over the clusters failed")
                 busy = False

@@ -50,6 +50,7 @@ class Scheduler:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._away = False  # the database, since some round
+        self._unfired: set[str] = set()  # jobs whose slot waits for the audit trail
 
     async def start(self) -> None:
         await run_in_threadpool(self._come_back)
@@ -99,6 +100,7 @@ class Scheduler:
 
     async def _fire_due(self) -> None:
         now = self._core.now()
+        unfired: set[str] = set()
         for job in await run_in_threadpool(self._due, now):
             try:
                 groups = await current_groups(self._core, job.owner, job.owner_groups)
@@ -108,7 +110,10 @@ class Scheduler:
             try:
                 await run_in_threadpool(self._fire, job.id, groups, now)
             except AuditAway as error:  # it stays due; what runs is looked after all the same
-                log.warning("job %s is not fired: %s", job.id, error)
+                unfired.add(job.id)
+                if job.id not in self._unfired:  # once, not every second
+                    log.warning("job %s is not fired: %s", job.id, error)
+        self._unfired = unfired
 
     def _due(self, now: datetime) -> list[sa.Row[Any]]:
         with self._core.database.read() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Literal
@@ -20,8 +21,10 @@ from labwright.api.errors import DiskFull, LabwrightError, Unavailable
 from labwright.hub import disk
 from labwright.hub.callers import Caller
 from labwright.hub.core.context import Core
+from labwright.hub.database import DatabaseAway
 from labwright.hub.tracking import rules, workspaces
 
+log = logging.getLogger("labwright.tracking")
 # A plot that follows a run needs no more than this; each event is a row.
 EVENT_SECONDS = 1.0
 _REQUEST_HEADERS = ("accept", "accept-language", "content-type", "if-none-match", "if-modified-since", "range")
@@ -91,7 +94,12 @@ class Door:
             else:
                 content = await request.body()
         answer = await self._send(request, path, workspace, content)
-        await self._tell(request, path, caller, workspace, content, answer)
+        try:
+            await self._tell(request, path, caller, workspace, content, answer)
+        except BaseException:
+            if answer.background is not None:  # what nobody reads would hold its connection to MLflow for good
+                await answer.background()
+            raise
         return answer
 
     async def _send(
@@ -154,7 +162,7 @@ class Door:
         content: AsyncIterator[bytes] | bytes | None,
         answer: Response,
     ) -> None:
-        """Audit and announce what was done."""
+        """Audit and announce what was done. Where it is only announced, a database that is away does not undo it."""
         if answer.status_code >= 400:
             return
         action = rules.audited_action(request.method, path)
@@ -167,7 +175,12 @@ class Door:
             return
         self._told[caller.name, topic] = time.monotonic()
         text = content.decode() if isinstance(content, bytes) else "{}"
-        await run_in_threadpool(self._write, caller, workspace, topic, action, text)
+        try:
+            await run_in_threadpool(self._write, caller, workspace, topic, action, text)
+        except DatabaseAway as error:
+            if action is not None:
+                raise DatabaseAway(unsure=True) from error
+            log.info("nobody hears of a changed %s: %s", topic, error)
 
     def _write(self, caller: Caller, workspace: str, topic: Any, action: str | None, body: str) -> None:
         asked = json.loads(body)

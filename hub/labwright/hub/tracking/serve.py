@@ -7,6 +7,7 @@ writable to everybody; so the store is prepared here and the socket is bound her
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import os
 import socket
@@ -54,6 +55,34 @@ def once_per_connection() -> None:
     utils._get_managed_session_maker = lambda sessions, kind: maker(sessions, None if kind == "sqlite" else kind)
 
 
+def upgrade_without_checks() -> None:
+    """Have MLflow bring an older schema up to date with foreign keys unchecked, as they were before `set_up_sqlite`.
+
+    In SQLite a column is changed by making its table anew. Checked, the old one could not be dropped, or took along
+    whatever refers to it.
+    """
+    from mlflow.store.db import utils
+
+    upgrade: Any = utils._upgrade_db
+    utils._upgrade_db = lambda engine: upgrade_unchecked(upgrade, engine)
+
+
+def upgrade_unchecked(upgrade: Callable[[Any], None], engine: Any) -> None:
+    import sqlalchemy.event
+
+    unchecked = sqlalchemy.create_engine(engine.url)
+    sqlalchemy.event.listen(unchecked, "connect", leave_keys_unchecked)
+    try:
+        upgrade(unchecked)
+    finally:
+        unchecked.dispose()
+
+
+def leave_keys_unchecked(connection: Any, _record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA foreign_keys=OFF")
+
+
 class Classic:
     """MLflow's Flask app under ASGI, for requests and answers that fit into memory: one change of threads each way."""
 
@@ -77,7 +106,9 @@ class Classic:
         environ["CONTENT_LENGTH"] = str(body.tell())
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         body.seek(0)
-        answer = await asyncio.get_running_loop().run_in_executor(self.threads, self.ask, environ)
+        # A context of its own: MLflow keeps the request's workspace in one, and the thread is the next request's too.
+        ask = contextvars.copy_context().run
+        answer = await asyncio.get_running_loop().run_in_executor(self.threads, ask, self.ask, environ)
         for event in answer:
             await send(event)
 
@@ -115,6 +146,7 @@ def serve(listen: Callable[[], socket.socket]) -> None:
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", set_up_sqlite)
     once_per_connection()
+    upgrade_without_checks()
     from mlflow.server import app as flask
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
