@@ -99,6 +99,8 @@ def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(work
     deleted = labwright(workplace, "jobs", "delete", "daily", "--yes")
     assert deleted.stdout == f"daily is deleted; 'labwright jobs restore {job['id']}' brings it back.\n"
     assert job["id"] in labwright(workplace, "jobs", "list", "--deleted", "--json").stdout
+    nothing = labwright(workplace, "jobs", "list", "--deleted", "--search", "hourly")
+    assert nothing.stdout == "No deleted job has 'hourly' in its name or path.\n"
     again = labwright(workplace, *words)
     taken = labwright(workplace, "jobs", "restore", "daily")
     assert taken.returncode == 1, taken

@@ -15,6 +15,8 @@ import pytest
 from fastapi import Request
 
 from labwright.api import names
+from labwright.api.errors import LabwrightError
+from labwright.hub.audit import AuditAway
 from labwright.hub.callers import Caller
 from labwright.hub.database import DatabaseAway
 from labwright.hub.tracking.door import Door
@@ -23,9 +25,14 @@ ALICE = Caller("alice", "user", frozenset(), frozenset(names.USER_SCOPES))
 
 
 class DatabaseThatIsAway:
+    """It, or the trail that is kept in it."""
+
+    def __init__(self) -> None:
+        self.fault: LabwrightError = DatabaseAway()
+
     @contextmanager
     def write(self) -> Iterator[Any]:
-        raise DatabaseAway
+        raise self.fault
         yield
 
 
@@ -47,10 +54,15 @@ def answer() -> AnswerOfMlflow:
 
 
 @pytest.fixture
-async def door(answer: AnswerOfMlflow, tmp_path: Path) -> AsyncIterator[Door]:
+def database() -> DatabaseThatIsAway:
+    return DatabaseThatIsAway()
+
+
+@pytest.fixture
+async def door(answer: AnswerOfMlflow, database: DatabaseThatIsAway, tmp_path: Path) -> AsyncIterator[Door]:
     core: Any = SimpleNamespace(
         settings=SimpleNamespace(mlflow_socket=tmp_path / "socket", home=tmp_path),
-        database=DatabaseThatIsAway(),
+        database=database,
         audit=SimpleNamespace(check=lambda database, now: None),
         now=lambda: datetime.now(UTC),
     )
@@ -82,11 +94,16 @@ async def test_what_only_others_would_hear_of_is_not_refused_after_it_was_done(d
     assert said.status_code == 200  # MLflow's client would log it again
 
 
+@pytest.mark.parametrize(
+    ("fault", "may_be_done"),
+    [(DatabaseAway(), "may have been kept"), (AuditAway(), "may have been done, and is not recorded")],
+)
 async def test_what_cannot_be_recorded_any_more_may_have_been_done_and_holds_no_connection(
-    door: Door, answer: AnswerOfMlflow
+    door: Door, answer: AnswerOfMlflow, database: DatabaseThatIsAway, fault: LabwrightError, may_be_done: str
 ) -> None:
+    database.fault = fault
     path = "api/2.0/mlflow/registered-models/create"
-    with pytest.raises(DatabaseAway) as away:
+    with pytest.raises(type(fault)) as away:
         await door.handle(post(path, {"name": "m"}), path, ALICE)
-    assert "may have been kept" in away.value.remedy
+    assert may_be_done in str(away.value.remedy)
     assert answer.closed

@@ -48,9 +48,15 @@ describe('what people read', () => {
   it('tells of a budget once for each threshold and period', async () => {
     const budgets = [notice('user:alice', 80, 84)];
     const { api } = made({ 'GET status': { budgets } });
-    const model = new StatusModel(api, () => false);
+    const kept = new Map<string, string>();
+    const browser = { getItem: (key: string) => kept.get(key) ?? null, setItem: kept.set.bind(kept) };
     const told: string[] = [];
-    model.notices.connect((_, { account, threshold, since }) => void told.push(`${account} ${threshold} ${since}`));
+    const opened = (): StatusModel => {
+      const made = new StatusModel(api, () => false, browser);
+      made.notices.connect((_, { account, threshold, since }) => void told.push(`${account} ${threshold} ${since}`));
+      return made;
+    };
+    let model = opened();
     const poll = async (...now: BudgetNotice[]): Promise<void> => {
       budgets.splice(0, 2, ...now);
       await model.refresh();
@@ -60,6 +66,9 @@ describe('what people read', () => {
     await poll(notice('user:alice', 100, 100), notice('group:research', 80, 80));
     await poll(notice('user:alice', 100, 100), notice('group:research', 80, 81));
     await poll();
+    model.dispose();
+    model = opened(); // Lab is loaded again
+    await poll(notice('user:alice', 100, 100));
     await poll(notice('user:alice', 80, 80, 'December'));
     expect(told).toEqual([
       'user:alice 80 November',
@@ -323,6 +332,6 @@ describe('the Schedule form', () => {
     const model = new ScheduleModel(api, { path: 'late.ipynb', content: {} }, 'Europe/Berlin');
     await model.open();
     expect(await model.submit()).toEqual({ job: { id: 'j7' }, run: { id: 'r8' } });
-    expect(Object.keys(services.sent.at(-2) as object).sort()).toEqual(['notebook', 'parameters', 'profile']);
+    expect(Object.keys(services.sent.at(-2) as object).sort()).toEqual(['group', 'notebook', 'parameters', 'profile']);
   });
 });

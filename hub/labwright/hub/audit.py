@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from labwright.api.errors import Unavailable
 from labwright.api.usage import AuditPage, AuditRow
 from labwright.hub import disk
-from labwright.hub.database import Database, UtcDateTime, is_away
+from labwright.hub.database import Database, DatabaseAway, UtcDateTime, is_away
 
 log = logging.getLogger("labwright.audit")
 GENESIS = "0" * 64
@@ -48,13 +49,23 @@ def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
 
 
 class AuditAway(Unavailable):
-    """The trail cannot be written."""
+    """The trail cannot be written. When it was written in vain after the act, what was asked for may have been done."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unsure: bool = False) -> None:
+        not_done = "So this was not done: everything of its kind is recorded."
+        may_be = "What you asked for may have been done, and is not recorded: look before you ask again."
         super().__init__(
-            "The audit trail",
-            remedy="So this was not done: everything of its kind is recorded. Tell your admin; the log says why.",
+            "The audit trail", remedy=f"{may_be if unsure else not_done} Tell your admin; the log says why."
         )
+
+
+@contextmanager
+def after_the_act() -> Iterator[None]:
+    """Around the record of what is done already: where it fails, nobody is told that nothing happened."""
+    try:
+        yield
+    except (AuditAway, DatabaseAway) as error:
+        raise type(error)(unsure=True) from error
 
 
 class AuditLog:

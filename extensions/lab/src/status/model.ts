@@ -7,21 +7,23 @@ import { LOADING, Store, load, type Loadable } from '../store';
 
 const REFRESH_MS = 15_000;
 const SOON_SECONDS = 600;
+const TOLD_KEY = 'labwright:budgets-told';
+const TOLD_KEPT = 20;
 
 /** What the status bar shows; asked for while the page is visible. */
 export class StatusModel extends Store<{ status: Loadable<ServerStatus> }> {
-  private readonly _told = new Set<string>();
   private readonly _notices = new Signal<this, BudgetNotice>(this);
   private _timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly _api: Api,
-    private readonly _hidden: () => boolean = () => document.hidden
+    private readonly _hidden: () => boolean = () => document.hidden,
+    private readonly _kept: Pick<Storage, 'getItem' | 'setItem'> = localStorage
   ) {
     super({ status: LOADING });
   }
 
-  /** Each budget's notice once for its threshold and its day, week or month. */
+  /** Each budget's notice once for its threshold and its day, week or month, in this browser. */
   get notices(): ISignal<this, BudgetNotice> {
     return this._notices;
   }
@@ -44,8 +46,9 @@ export class StatusModel extends Store<{ status: Loadable<ServerStatus> }> {
 
   private tell(notice: BudgetNotice): void {
     const key = `${notice.account} ${notice.threshold} ${notice.since}`;
-    if (!this._told.has(key)) {
-      this._told.add(key);
+    const told = (this._kept.getItem(TOLD_KEY) ?? '').split('\n');
+    if (!told.includes(key)) {
+      this._kept.setItem(TOLD_KEY, [...told, key].slice(-TOLD_KEPT).join('\n'));
       this._notices.emit(notice);
     }
   }

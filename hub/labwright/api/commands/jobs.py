@@ -48,6 +48,8 @@ def list_jobs(search: str | None, deleted: bool, raw: bool) -> None:
     found = client().jobs(search, deleted=deleted)
     if raw:
         echo_json(found)
+    elif search and not found:
+        click.echo(f"No {'deleted ' if deleted else ''}job has '{search}' in its name or path.")
     elif deleted and not found:
         click.echo("No job was deleted.")
     elif not found:

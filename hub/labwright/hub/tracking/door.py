@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from labwright.api import names
 from labwright.api.errors import DiskFull, LabwrightError, Unavailable
 from labwright.hub import disk
+from labwright.hub.audit import after_the_act
 from labwright.hub.callers import Caller
 from labwright.hub.core.context import Core
 from labwright.hub.database import DatabaseAway
@@ -176,10 +177,11 @@ class Door:
         self._told[caller.name, topic] = time.monotonic()
         text = content.decode() if isinstance(content, bytes) else "{}"
         try:
-            await run_in_threadpool(self._write, caller, workspace, topic, action, text)
+            with after_the_act():
+                await run_in_threadpool(self._write, caller, workspace, topic, action, text)
         except DatabaseAway as error:
             if action is not None:
-                raise DatabaseAway(unsure=True) from error
+                raise
             log.info("nobody hears of a changed %s: %s", topic, error)
 
     def _write(self, caller: Caller, workspace: str, topic: Any, action: str | None, body: str) -> None:

@@ -18,6 +18,7 @@ from labwright.api import names
 from labwright.api.errors import LabwrightError, Unavailable
 from labwright.api.money import money
 from labwright.api.usage import AuditPage, Quota, Reservation, UsageReport, server_key
+from labwright.hub.audit import after_the_act
 from labwright.hub.core.context import Core
 from labwright.hub.usage.health import health_of_parts
 from labwright.hub.usage.ledger import SqlLedger
@@ -163,7 +164,7 @@ class AdminPages:
         return RedirectResponse(f"{PAGE}?said={'stopped' if stopped else 'failed'}", status_code=303)
 
     def _note_stop(self, who: str, what: str, status: int) -> None:
-        with self._core.database.write() as connection:
+        with after_the_act(), self._core.database.write() as connection:
             self._core.audit.append(
                 connection, now=self._core.now(), who=who, action="server.stop", what=what, details={"answer": status}
             )
