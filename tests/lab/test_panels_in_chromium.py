@@ -72,6 +72,9 @@ def test_axe_finds_nothing_in_the_panels(page: Page, scheme: Literal["light", "d
     found["start"] = faults(page, ".lw-panel:not(.lm-mod-hidden)")
     side_panel(page, "experiments")
     compare_all(page)
+    # Their dots are to be seen only.
+    for name in ("gifted-crane running", "calm-otter finished", "quick-lynx failed"):
+        expect(page.get_by_role("button", name=name)).to_be_visible()
     found["compare"] = faults(page, ".lw-view")
     assert not any(found.values()), "\n".join(f"{name}: {line}" for name, lines in found.items() for line in lines)
 

@@ -87,13 +87,18 @@ export function ErrorNote({ trans, problem, retry }: ErrorNoteProps): JSX.Elemen
 const BAD = new Set(['failed', 'timed-out', 'lost', 'unreachable', 'FAILED', 'KILLED']);
 const GOOD = new Set(['succeeded', 'running', 'ready', 'FINISHED', 'RUNNING']);
 
-/** A state in a word, with a dot: shape and text say it as well as the colour. */
-export function State({ state, text }: { state: string; text?: string }): JSX.Element {
+/**
+ * A state in a word, with a dot: shape and text say it as well as the colour. `of`: whose it is, to be seen instead of
+ * the word, which is read out all the same.
+ */
+export function State({ state, text, of }: { state: string; text?: string; of?: string }): JSX.Element {
+  const word = text ?? state;
   const kind = BAD.has(state) ? 'bad' : GOOD.has(state) ? 'good' : state === 'cancelled' ? 'off' : 'wait';
   return (
     <span className={`lw-state lw-mod-${kind}`} data-state={state}>
       <span className="lw-dot" aria-hidden="true" />
-      <span className="lw-state-text">{text ?? state}</span>
+      <span className="lw-state-text">{of ?? word}</span>
+      {of !== undefined && <span className="lw-hidden">{word}</span>}
     </span>
   );
 }

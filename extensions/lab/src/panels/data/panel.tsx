@@ -75,7 +75,11 @@ function ConnectionItem({ lw, model, connection }: Props & { connection: Connect
           <>
             <span className="lw-faint">{connection.title}</span>
             {connection.granted ? (
-              <State state={connection.state} text={connection.state === 'ready' ? '' : trans.__(connection.state)} />
+              <State
+                state={connection.state}
+                text={trans.__(connection.state)}
+                of={connection.state === 'ready' ? '' : undefined}
+              />
             ) : (
               <span className="lw-faint">{trans.__('no grant')}</span>
             )}

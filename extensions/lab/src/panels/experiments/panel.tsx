@@ -257,8 +257,11 @@ function RunTable({ lw, model, runs }: Props & { runs: readonly TrackedRun[] }):
                   />
                 </td>
                 <th scope="row">
-                  <button title={trans.__('%1 by %2: open in MLflow', run_name, userOf(run))} onClick={() => open(run_id)}>
-                    <State state={status} text={run_name} />
+                  <button
+                    title={trans.__('%1 by %2, %3: open in MLflow', run_name, userOf(run), status.toLowerCase())}
+                    onClick={() => open(run_id)}
+                  >
+                    <State state={status} text={status.toLowerCase()} of={run_name} />
                   </button>
                 </th>
                 {metrics.map(key => {
