@@ -30,7 +30,7 @@ RANDOM = [
     (re.compile(r"ident=\d+|Thread-\d+|pid[= ]\d+"), "NUMBER"),
     (re.compile(r"/[^\s'\"]*/(?:ours|theirs)\b"), "FOLDER"),
 ]
-CELL_SECONDS = 60  # none takes more than two
+CELL_SECONDS = 60  # none takes more than some two
 TIMES = {"start_time", "end_time", "duration", "output_path", "input_path"}
 
 
@@ -44,8 +44,7 @@ def execute(engine: str | None, source: str, target: str, folder: str) -> str:
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # When an output widget sends something while a cell runs, nbclient can miss the cell's reply, and would wait for
-    # ever (seen once): papermill's own side may try again.
+    # Seen once: papermill's client waited for ever for a cell of `widgets`, its kernel idle. It may try again.
     more_tries = 2 if engine is None else 0
     while True:
         try:

@@ -46,12 +46,9 @@ class StartThatWaitsForItsClaim(KubernetesSpawner):  # type: ignore[misc]  # kub
 
     look_at_nodes = False
 
-    async def _start(self) -> Any:
+    async def _start_until_it_listens(self) -> Any:
         await self.api.changed.wait()
         return "http://127.0.0.1:9"
-
-    async def _start_until_it_listens(self) -> Any:
-        return await self._start()
 
     def _pod(self) -> Any:
         return {"metadata": {"uid": "new"}, "status": WAITS_FOR_CLAIM} if self._start_future else None
