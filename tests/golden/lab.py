@@ -95,14 +95,17 @@ class Lab:
 
     def run_all(self, *, seconds: float = 180) -> None:
         """Run every cell of the notebook in front and wait for the last one."""
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         last = self.notebook.locator(".jp-CodeCell").last
         last.scroll_into_view_if_needed()
+        prompt = last.locator(".jp-InputPrompt")
+        earlier = prompt.inner_text()  # of a run before this one
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         errors = self.notebook.locator("[data-mime-type='application/vnd.jupyter.error']")
 
         def ended() -> bool:
-            return errors.count() > 0 or last.locator(".jp-InputPrompt").inner_text().strip("[]: ").isdigit()
+            now = prompt.inner_text()
+            return errors.count() > 0 or (now != earlier and now.strip("[]: ").isdigit())
 
         wait_until(ended, "the notebook's end", seconds=seconds)
         assert errors.count() == 0, errors.first.inner_text()

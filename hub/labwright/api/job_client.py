@@ -179,14 +179,15 @@ class JobClient:
     ) -> Job:
         """The job of that name (the file's when absent), made anew or changed to what is given.
 
-        Without a schedule a scheduled job of that name is left alone: runs by hand get one beside it.
+        Without a schedule a scheduled job of that name is left alone: runs by hand get one beside it. `group` is whom
+        to bill: '' for oneself, None for whom the job billed before.
         """
         request: dict[str, Any] = {
             "name": name or notebook.stem,
             "notebook": {"path": path_in_home(notebook), "content": content},
             "parameters": dict(parameters),
             "profile": profile,
-            "group": group,
+            "group": group or None,
             "schedule": schedule,
             "policy": dict(policy or {}),
         }
@@ -197,9 +198,9 @@ class JobClient:
             if job is None:
                 return self.submit({**request, "name": candidate})
             if schedule or job.schedule is None:
-                changes = {key: request[key] for key in ("notebook", "parameters", "profile")}
                 said = {"group": group, "schedule": schedule, "policy": policy}
-                return self.update(job.id, changes | {key: value for key, value in said.items() if value is not None})
+                changed = ("notebook", "parameters", "profile", *(key for key in said if said[key] is not None))
+                return self.update(job.id, {key: request[key] for key in changed})
         raise InvalidRequest(f"The names {' and '.join(map(repr, names))} are taken.", remedy="Give another --name.")
 
 

@@ -40,7 +40,9 @@ def parser() -> LineParser:
     )
     made.add_argument("--name", help="the job's name; the file's by default")
     made.add_argument("--profile", default="small", help="the size it runs on")
-    made.add_argument("--group", help="the group that is billed; without, you, or whom the job billed before")
+    made.add_argument(
+        "--group", help="the group that is billed, '' for you; without, you, or whom the job billed before"
+    )
     made.add_argument("--timeout", type=int, default=3600, help="seconds a run may take")
     made.add_argument("--retries", type=int, default=0, help="how often a failed run is tried again")
     made.add_argument("--overlap", choices=OVERLAPS, default="skip", help="when the run before still goes on")

@@ -25,7 +25,9 @@ from labwright.api.jobs import Run
 @click.option("--wait", is_flag=True, help="Follow the run; exit 0 when it succeeds, 1 when it does not.")
 @click.option("--profile", default="small", show_default=True, help="The size it runs on.")
 @click.option("--name", default=None, help="The job's name; the file's by default.")
-@click.option("--group", default=None, help="The group that is billed; without, you, or whom the job billed before.")
+@click.option(
+    "--group", default=None, help="The group that is billed, '' for you; without, you, or whom the job billed before."
+)
 @click.option("--timeout", type=click.IntRange(1), default=3600, show_default=True, help="Seconds it may take.")
 def command(
     notebook: Path,

@@ -18,7 +18,7 @@ from labwright.api.jobs import Job
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="May be given many times.")
 @click.option("--name", help="The job's name; the file's by default. A job of that name is changed.")
 @click.option("--profile", default="small", show_default=True, help="The size it runs on.")
-@click.option("--group", help="The group that is billed; without, you, or whom the job billed before.")
+@click.option("--group", help="The group that is billed, '' for you; without, you, or whom the job billed before.")
 @click.option("--timeout", type=click.IntRange(1), default=3600, show_default=True, help="Seconds a run may take.")
 @click.option(
     "--retries", type=click.IntRange(0), default=0, show_default=True, help="How often a failed run is tried again."
