@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -288,6 +289,15 @@ def test_too_much_output_is_cut_and_marked(make_run, fork_server_engine):
     assert run().state == "succeeded"
     assert "is cut here" in run.execution.output_path.read_text()
     assert run.execution.output_path.stat().st_size < 80_000_000
+
+
+def test_too_many_pieces_of_output_are_cut_and_marked_and_cost_no_memory(make_run, fork_server_engine):
+    run = make_run(fork_server_engine, "for i in range(100_001): print(i, flush=True)", "print('after')")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert run().state == "succeeded"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+    assert run.text(0).startswith("0\n1\n2\n")
+    assert "is cut here: it is more than 100000 outputs" in run.execution.output_path.read_text()
 
 
 def test_what_runs_at_exit_runs_though_a_subprocess_was_left(make_run, fork_server_engine, tmp_path):
