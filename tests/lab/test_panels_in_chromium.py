@@ -192,6 +192,33 @@ def test_scripts_in_outputs_do_not_run(page: Page) -> None:
     assert page.evaluate("window.pwned") is None
 
 
+def test_markup_in_names_is_shown_as_text_and_does_not_run(blank: Page, lab: tuple[str, str]) -> None:
+    markup = "<img src=x onerror=window.pwned=1>"
+
+    def rename(route: Route) -> None:
+        answer = route.fetch()
+        text = re.sub("late_flights|clean weather|warehouse|dask-7f3a|late-flights", markup, answer.text())
+        route.fulfill(response=answer, body=text)
+
+    blank.route(re.compile(r"/labwright/(core/(jobs|clusters)|data/connections|mlflow/.*search)"), rename)
+    blank.goto(lab[0])
+    for name in ("Jobs", "Data", "Clusters", "Experiments"):
+        card(blank, name)
+        panel = blank.locator(f"#labwright-{name.lower()}")
+        expect(panel.get_by_text(markup).first).to_be_visible()
+        assert panel.locator("img").count() == 0
+    side_panel(blank, "jobs")
+    job = blank.locator("#labwright-jobs .lw-job").filter(has_text=markup).last
+    job.locator(".lw-job-head").click()
+    job.get_by_role("button", name="Delete").click()
+    dialog = blank.locator(".jp-Dialog")
+    expect(dialog).to_contain_text(markup)
+    assert dialog.locator("img").count() == 0
+    dialog.get_by_role("button", name="Cancel").click()
+    assert blank.evaluate("window.pwned") is None
+    blank.unroute_all(behavior="ignoreErrors")
+
+
 @pytest.mark.parametrize(
     ("panel", "says", "shows"),
     [
