@@ -209,4 +209,5 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "t = threading.Thread(target=later); t.start()",
         "t.join(); print('joined')",
     ],
+    "undecodable_text": ["import os\nname = os.fsdecode(b'caf\\xe9')\nprint(name)", "name", "raise ValueError(name)"],
 }
