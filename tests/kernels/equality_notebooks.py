@@ -210,4 +210,18 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "t.join(); print('joined')",
     ],
     "undecodable_text": ["import os\nname = os.fsdecode(b'caf\\xe9')\nprint(name)", "name", "raise ValueError(name)"],
+    "closed_stream": [
+        "import sys\nsys.stdout.close()",
+        "sys.stdout.closed",
+        "try: print('never')\nexcept ValueError as e: r = str(e)\nr",
+    ],
+    "closed_stream_of_subprocesses": [
+        "import sys\nsys.stdout.close()",
+        "import os\nos.system('head -c 1000000 /dev/zero')",
+    ],
+    "descriptor_taken_for_good": [
+        "import os, time\nnull = os.open(os.devnull, os.O_WRONLY)\nos.dup2(null, 1); os.dup2(null, 2)",
+        "used = time.process_time()\ntime.sleep(1)\ntime.process_time() - used < 0.5",
+        "print('goes on')",
+    ],
 }
