@@ -224,4 +224,16 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "used = time.process_time()\ntime.sleep(1)\ntime.process_time() - used < 0.5",
         "print('goes on')",
     ],
+    "settings_over_cells": [
+        "import numpy as np, decimal\nnp.set_printoptions(precision=2); np.seterr(all='raise')\n"
+        "decimal.setcontext(decimal.Context(prec=5))",
+        "np.array([1.23456]), decimal.Decimal(1) / 3",
+        "import contextvars\nv = contextvars.ContextVar('v'); v.set(3)",
+        "v.get('unset')",
+        "np.ones(1) / 0",
+    ],
+    "other_tasks_cancelled": [
+        "import asyncio\nfor task in asyncio.all_tasks() - {asyncio.current_task()}: task.cancel()",
+        "await asyncio.sleep(0)\nprint('goes on')",
+    ],
 }
