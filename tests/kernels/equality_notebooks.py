@@ -236,4 +236,8 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "import asyncio\nfor task in asyncio.all_tasks() - {asyncio.current_task()}: task.cancel()",
         "await asyncio.sleep(0)\nprint('goes on')",
     ],
+    "wide_frame": [
+        "import numpy as np, pandas as pd\npd.DataFrame(np.zeros((2, 30)))",
+        "pd.get_option('display.max_columns'), pd.get_option('display.width')",
+    ],
 }
