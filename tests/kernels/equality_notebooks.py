@@ -240,4 +240,12 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "import numpy as np, pandas as pd\npd.DataFrame(np.zeros((2, 30)))",
         "pd.get_option('display.max_columns'), pd.get_option('display.width')",
     ],
+    "backend_by_environment": [
+        "import os\nos.environ['MPLBACKEND'] = 'agg'",
+        "import matplotlib.pyplot as plt\nplt.plot([1]); plt.get_backend()",
+    ],
+    "threads_by_environment": [
+        "%env OMP_NUM_THREADS=1\n%env OPENBLAS_NUM_THREADS=1",
+        "import numpy, threadpoolctl\n[pool['num_threads'] for pool in threadpoolctl.threadpool_info()]",
+    ],
 }
