@@ -248,4 +248,8 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "%env OMP_NUM_THREADS=1\n%env OPENBLAS_NUM_THREADS=1",
         "import numpy, threadpoolctl\n[pool['num_threads'] for pool in threadpoolctl.threadpool_info()]",
     ],
+    "picture_of_a_model": [
+        "import pandas, mlflow\nfrom sklearn.linear_model import Ridge\nfrom sklearn.pipeline import make_pipeline",
+        "make_pipeline(Ridge())",
+    ],
 }
