@@ -209,4 +209,47 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "t = threading.Thread(target=later); t.start()",
         "t.join(); print('joined')",
     ],
+    "undecodable_text": ["import os\nname = os.fsdecode(b'caf\\xe9')\nprint(name)", "name", "raise ValueError(name)"],
+    "closed_stream": [
+        "import sys\nsys.stdout.close()",
+        "sys.stdout.closed",
+        "try: print('never')\nexcept ValueError as e: r = str(e)\nr",
+    ],
+    "closed_stream_of_subprocesses": [
+        "import sys\nsys.stdout.close()",
+        "import os\nos.system('head -c 1000000 /dev/zero')",
+    ],
+    "descriptor_taken_for_good": [
+        "import os, time\nnull = os.open(os.devnull, os.O_WRONLY)\nos.dup2(null, 1); os.dup2(null, 2)",
+        "used = time.process_time()\ntime.sleep(1)\ntime.process_time() - used < 0.5",
+        "print('goes on')",
+    ],
+    "settings_over_cells": [
+        "import numpy as np, decimal\nnp.set_printoptions(precision=2); np.seterr(all='raise')\n"
+        "decimal.setcontext(decimal.Context(prec=5))",
+        "np.array([1.23456]), decimal.Decimal(1) / 3",
+        "import contextvars\nv = contextvars.ContextVar('v'); v.set(3)",
+        "v.get('unset')",
+        "np.ones(1) / 0",
+    ],
+    "other_tasks_cancelled": [
+        "import asyncio\nfor task in asyncio.all_tasks() - {asyncio.current_task()}: task.cancel()",
+        "await asyncio.sleep(0)\nprint('goes on')",
+    ],
+    "wide_frame": [
+        "import numpy as np, pandas as pd\npd.DataFrame(np.zeros((2, 30)))",
+        "pd.get_option('display.max_columns'), pd.get_option('display.width')",
+    ],
+    "backend_by_environment": [
+        "import os\nos.environ['MPLBACKEND'] = 'agg'",
+        "import matplotlib.pyplot as plt\nplt.plot([1]); plt.get_backend()",
+    ],
+    "threads_by_environment": [
+        "%env OMP_NUM_THREADS=1\n%env OPENBLAS_NUM_THREADS=1",
+        "import numpy, threadpoolctl\n[pool['num_threads'] for pool in threadpoolctl.threadpool_info()]",
+    ],
+    "picture_of_a_model": [
+        "import pandas, mlflow\nfrom sklearn.linear_model import Ridge\nfrom sklearn.pipeline import make_pipeline",
+        "make_pipeline(Ridge())",
+    ],
 }

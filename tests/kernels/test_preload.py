@@ -19,7 +19,7 @@ from labwright.kernels.deaths import count_oom_kills, memory_cgroup
 from labwright.kernels.engine import ForkServerEngine
 from labwright.kernels.environment import identity, import_time_variables
 from labwright.kernels.folder import default_directory
-from labwright.kernels.preload import BASE, choose_set, imports_in, propose_set, shadowed
+from labwright.kernels.preload import BASE, choose_set, imports_in, imports_of, propose_set, shadowed
 from tests.kernels.running import make_notebook
 
 SETS = {BASE: (), "data": ("numpy", "pandas"), "models": ("numpy", "pandas", "sklearn.ensemble", "mlflow")}
@@ -50,6 +50,24 @@ def test_what_cannot_be_parsed_is_looked_at_line_by_line():
 )
 def test_the_smallest_set_that_helps_most_is_chosen(imports, name):
     assert choose_set(SETS, imports) == name
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos.environ['OMP_NUM_THREADS'] = '1'",
+        "%env MPLBACKEND=agg",
+        "os.environ.update({\n    'OPENBLAS_NUM_THREADS': '1',\n})",
+    ],
+)
+def test_nothing_is_imported_ahead_of_a_notebook_that_sets_what_libraries_read_at_import(source):
+    assert imports_of(make_notebook("import numpy, pandas")) == {"numpy", "pandas"}
+    assert imports_of(make_notebook(source, "import numpy, pandas")) == frozenset()
+
+
+@pytest.mark.parametrize("source", ["import os\nos.environ['HOME']", "TF_IDF = 1", "%env MLFLOW_TRACKING_URI=x"])
+def test_other_variables_do_not_keep_libraries_from_being_imported_ahead(source):
+    assert imports_of(make_notebook(source, "import pandas")) >= {"pandas"}
 
 
 def test_a_set_is_proposed_from_what_notebooks_import():

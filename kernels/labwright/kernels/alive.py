@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import gc
 import os
 import resource
 import signal
 import sys
 import threading
+from collections import deque
 from typing import Any, NoReturn
 
 from ipykernel.kernelbase import Kernel
@@ -30,8 +32,9 @@ class NotebookKernel:
         self.app = app
         self.kernel = app.kernel
         self.channel = channel
-        self.waiting: asyncio.Queue[Message] = asyncio.Queue()
-        self.worker: asyncio.Task[None] | None = None
+        self.waiting: deque[Message] = deque()
+        self.answer: asyncio.Task[None] | None = None
+        self.context = contextvars.copy_context()
 
     def serve(self) -> None:
         """Until the engine says that it is done, or has gone."""
@@ -40,12 +43,8 @@ class NotebookKernel:
         # Not IPythonKernel.start, which warns that there is no socket for the debugger.
         Kernel.start(self.kernel)
         loop.asyncio_loop.add_reader(self.channel.fileno(), self.receive)  # type: ignore[attr-defined]
-        loop.add_callback(self.start_worker)
         self.channel.send({"op": "ready", "language_info": self.kernel.language_info})
         loop.start()
-
-    async def start_worker(self) -> None:
-        self.worker = asyncio.ensure_future(self.work())
 
     def receive(self) -> None:
         received = self.channel.receive()
@@ -53,16 +52,26 @@ class NotebookKernel:
             # The runner is gone and with it everybody who could want a result.
             os.kill(os.getpid(), signal.SIGKILL)
         else:
-            self.waiting.put_nowait(received[0])
+            self.waiting.append(received[0])
+            self.go_on()
 
-    async def work(self) -> None:
-        while True:
-            request = await self.waiting.get()
-            if request["op"] == "finish":
-                self.kernel.io_loop.stop()
-                return
-            # Runs in a context of its own, as each message of an ordinary kernel does.
-            await asyncio.ensure_future(self.kernel.dispatch_shell([b"", as_message(request)]))
+    def go_on(self, ended: asyncio.Task[None] | None = None) -> None:
+        """Answer the next request unless one is being answered.
+
+        No task waits for requests: a notebook that cancels every task but its own would end it.
+        """
+        if not self.waiting or (self.answer is not None and not self.answer.done()):
+            return
+        request = self.waiting.popleft()
+        if request["op"] == "finish":
+            self.kernel.io_loop.stop()
+            return
+        # A task of its own in the one context of all, as in an ordinary kernel: what a cell sets stays set
+        # (numpy's print options and error handling are context variables).
+        loop = self.kernel.io_loop.asyncio_loop
+        answer = self.kernel.dispatch_shell([b"", as_message(request)])
+        self.answer = loop.create_task(answer, context=self.context)
+        self.answer.add_done_callback(self.go_on)
 
 
 def as_message(request: Message) -> Message:

@@ -48,13 +48,24 @@ from sklearn.preprocessing import StandardScaler
 frame = pd.DataFrame(load_diabetes(as_frame=True).frame)
 kept, held = train_test_split(frame, random_state=0)
 model = make_pipeline(StandardScaler(), Ridge()).fit(kept.drop(columns="target"), kept.target)
-model.score(held.drop(columns="target"), held.target), model._repr_html_()
+model.score(held.drop(columns="target"), held.target)
 LinearRegression().fit(kept[["age", "bmi"]], kept.target).predict(held[["age", "bmi"]])
 X, y = load_iris(return_X_y=True)
 accuracy_score(y, LogisticRegression(max_iter=500).fit(X, y).predict(X))
 """,
         frozenset({"pandas", "sklearn"}),
         True,
+    ),
+    # Not repeated in the parent: each picture takes the next of the numbers that stand in it.
+    "pictures of models": FirstUse(
+        """
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+make_pipeline(StandardScaler(), Ridge())._repr_html_()
+""",
+        frozenset({"sklearn"}),
+        False,
     ),
     "figures": FirstUse(
         """

@@ -182,7 +182,9 @@ def main() -> None:
     arenas = heap.reserve_arenas(SET_ARENAS if setup[0]["modules"] else BARE_ARENAS)
     app = WarmKernelApp.instance()
     app.warm_up()
-    refusal = preload(setup[0]["modules"])
+    # Libraries look for `get_ipython` when they are imported: without it pandas takes its output for a terminal's.
+    with app.shell.builtin_trap:
+        refusal = preload(setup[0]["modules"])
     if refusal is not None:
         channel.send({"event": "refused", "module": refusal.module, "reason": refusal.reason})
         return

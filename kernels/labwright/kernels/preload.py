@@ -30,6 +30,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from labwright.api.source import parse
+from labwright.kernels.environment import import_time_variables
 
 BASE = "base"
 DEFAULT_SETS: Mapping[str, tuple[str, ...]] = {
@@ -83,12 +84,30 @@ def top_level(module: str) -> str:
     return module.partition(".")[0]
 
 
+SETS_VARIABLES = re.compile(r"environ|putenv|%(?:set_)?env\b")
+VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_?[A-Z0-9_]+\b")
+# Read by many notebooks, and by no library of the sets when it is imported.
+OF_NO_LIBRARY = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV"})
+
+
+def steers_imports(notebook: NotebookNode) -> bool:
+    """Whether the notebook may set a variable that libraries read when they are imported, such as OMP_NUM_THREADS."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and SETS_VARIABLES.search(cell.source):
+            named = dict.fromkeys(VARIABLE.findall(cell.source), "")
+            if import_time_variables(named).keys() - OF_NO_LIBRARY:
+                return True
+    return False
+
+
 IMPORT_LINE = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_][\w.]*)", re.MULTILINE)
 
 
 def imports_of(notebook: NotebookNode) -> frozenset[str]:
-    """Top-level names of the modules that the code cells import, as far as the text shows it."""
+    """Top-level names of the modules that may be imported ahead of the code cells, as far as the text shows it."""
     names: set[str] = set()
+    if steers_imports(notebook):
+        return frozenset()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             names |= imports_in(cell.source)

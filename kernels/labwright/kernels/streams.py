@@ -63,12 +63,14 @@ class PreforkStream(OutStream):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.plugged = False
         self.raw: RawOutput | None = None
         self.echo = None
         self.pub_thread = None
 
     def plug_into_zmq(self, session: Any, pub_thread: Any, echo: Any, watchfd: bool) -> None:
         super().__init__(session, pub_thread, self.name, echo=echo, watchfd=watchfd)
+        self.plugged = True
 
     def plug_into_channel(self, session: Any, lock: threading.RLock) -> None:
         fd = {"stdout": 1, "stderr": 2}[self.name]
@@ -76,9 +78,10 @@ class PreforkStream(OutStream):
         self._original_stdstream_fd = fd
         self._original_stdstream_copy = os.dup(fd)
         self.raw = RawOutput(fd, lock)
+        self.plugged = True
 
     def write(self, string: str) -> int | None:  # type: ignore[override]
-        if self.pub_thread is None:
+        if not self.plugged:
             return os.write(2, string.encode("utf-8", "backslashreplace"))
         if self.raw is None:
             return super().write(string)
@@ -98,10 +101,11 @@ class PreforkStream(OutStream):
         return len(string)
 
     def absorb(self) -> None:
-        """Move what was written to the file descriptor so far into the buffer."""
+        """Move what was written to the file descriptor so far into the buffer; once closed, there is none."""
         assert self.raw is not None
         for text in self.raw.read():
-            super().write(text)
+            if not self.closed:
+                super().write(text)
 
     def flush(self) -> None:
         if self.pub_thread is None:
@@ -173,12 +177,15 @@ class OutputPump:
             poller.register(stream.raw.reader, select.POLLIN)
         flushed = time.monotonic()
         while True:
-            poller.poll(FLUSH_SECONDS * 1000)
+            for fd, events in poller.poll(FLUSH_SECONDS * 1000):
+                # The notebook has put something else in the place of the descriptor, and nobody can write any more.
+                if not events & select.POLLIN:
+                    poller.unregister(fd)
             late = time.monotonic() > flushed + FLUSH_SECONDS
             with self.lock, contextlib.suppress(OSError):
                 for stream in self.streams:
                     stream.absorb()
-                    if late:
+                    if late and not stream.closed:
                         stream._flush()
             if late:
                 flushed = time.monotonic()

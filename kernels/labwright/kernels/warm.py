@@ -101,13 +101,17 @@ class SwitchingSession(Session):
         return msg
 
     def pack_safely(self, frame: dict[str, Any]) -> bytes:
-        """As the ordinary session packs it; what cannot be UTF-8 (lone surrogates) becomes a question mark."""
+        """As the ordinary session packs it and a client reads it: a byte that is no UTF-8 becomes a replacement
+        character. What stands for no byte at all (other lone surrogates) becomes a question mark."""
         try:
             packed: bytes = self.pack(frame)
-            packed.decode("utf-8")
         except UnicodeError:
             text = json.dumps(frame, default=str, ensure_ascii=False)
             return text.encode("utf-8", "replace")
+        try:
+            packed.decode("utf-8")
+        except UnicodeDecodeError:
+            return packed.decode("utf-8", "replace").encode()
         return packed
 
     def start_over(self) -> None:
