@@ -13,6 +13,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory
 
 from labwright.kernels import client as fork_client
 from labwright.kernels import provisioner
+from labwright.kernels.folder import default_directory
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +182,45 @@ def test_the_death_of_an_ordinary_kernel_is_explained_too(manager, client, monke
 def test_a_kernel_that_was_stopped_has_no_reason(manager, client):
     manager.shutdown_kernel(now=True)
     assert manager.provisioner is None or manager.provisioner.death is None
+
+
+@pytest.fixture
+def unstarted(tmp_path, monkeypatch):
+    """A manager whose fork server is the user's own, which is not there yet."""
+    monkeypatch.setattr(fork_client, "shared", {})
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", "labwright-provisioner")
+    manager = KernelManager(kernel_name="python3", connection_file=str(tmp_path / "kernel.json"))
+    yield manager
+    if manager.has_kernel:
+        manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()
+
+
+def test_without_a_folder_for_a_fork_server_kernels_are_ordinary_ones(unstarted, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "not" / "there"))
+    unstarted.start_kernel(cwd=str(tmp_path))
+    assert unstarted.is_alive()
+    assert unstarted.transport == "tcp"
+    assert unstarted.provisioner.handle is None
+
+
+def test_where_a_fork_server_cannot_write_kernels_are_ordinary_ones(unstarted, tmp_path):
+    (default_directory() / "lock").mkdir(parents=True)
+    unstarted.start_kernel(cwd=str(tmp_path))
+    assert unstarted.is_alive()
+    assert unstarted.provisioner.handle is None
+
+
+def test_a_folder_that_is_not_there_is_said_as_for_an_ordinary_kernel(manager, tmp_path):
+    manager.shutdown_kernel(now=True)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        manager.start_kernel(cwd=str(tmp_path / "nowhere"))
+
+
+def test_a_kernel_that_is_to_print_elsewhere_is_an_ordinary_one(unstarted, tmp_path):
+    with (tmp_path / "printed").open("w") as printed:
+        unstarted.start_kernel(cwd=str(tmp_path), stdout=printed)
+    assert unstarted.is_alive()
+    assert unstarted.provisioner.handle is None

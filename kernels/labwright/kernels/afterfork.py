@@ -111,8 +111,11 @@ def apply_limits(limits: Mapping[str, int]) -> None:
 def read_local_matplotlibrc() -> None:
     """Matplotlib reads ./matplotlibrc when it is imported; the parent imported it somewhere else."""
     matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is not None and Path("matplotlibrc").exists():
-        matplotlib.rc_file("matplotlibrc")
+    if matplotlib is not None and Path("matplotlibrc").is_file():
+        try:
+            matplotlib.rc_file("matplotlibrc")
+        except Exception as error:  # noqa: BLE001 - it must not cost the kernel, which may not even plot
+            print(f"labwright: ./matplotlibrc was not read: {error}", file=sys.__stderr__, flush=True)
 
 
 def tell_plugins() -> None:

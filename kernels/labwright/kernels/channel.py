@@ -114,7 +114,7 @@ class Channel:
         except BaseException as error:
             for fd in fds:
                 os.close(fd)
-            if isinstance(error, ValueError | IndexError):
+            if isinstance(error, ValueError | IndexError | RecursionError):
                 raise ChannelBroken("A message could not be read.") from error
             raise
         return message, len(data), fds

@@ -7,10 +7,12 @@ import itertools
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +51,9 @@ class Handle:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def wait_started(self, seconds: float) -> int:
-        """The kernel's process id, once it has been forked."""
+        """The kernel's process id, once it has been forked. One that does not come in time must not come later."""
         if not self.answered.wait(seconds):
+            self.signal(signal.SIGKILL)
             raise ForkServerGone(f"The fork server did not answer within {seconds:g} s.")
         if self.refusal is not None:
             raise SpawnRefused(self.refusal)
@@ -75,6 +78,7 @@ class ForkServer:
         self.closing = False
         self.replies: list[Message] = []
         self.replied = threading.Condition()
+        opened.add(self)
 
     # -- asking ---------------------------------------------------------------------------------------
 
@@ -115,7 +119,7 @@ class ForkServer:
             self.handles[handle.id] = handle
             try:
                 channel.send(request, fds)
-            except OSError:
+            except ConnectionError:
                 # The server went away since the last call: a new one starts, once.
                 self.lose(channel)
                 self.handles[handle.id] = handle
@@ -123,6 +127,9 @@ class ForkServer:
                 handle.ended.clear()
                 handle.exit = None
                 self.connected().send(request, fds)
+            except OSError as error:
+                del self.handles[handle.id]
+                raise ForkServerError(f"The fork server cannot be asked: {error.strerror}.") from error
 
     def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> None:
         """Have a parent ready for notebooks that import these modules."""
@@ -165,11 +172,15 @@ class ForkServer:
 
     def connected(self) -> Channel:
         if self.channel is None:
-            sock, pid = connect_or_start(self.directory, self.idle_seconds)
-            self.channel = Channel(sock)
-            threading.Thread(
-                target=self.listen, args=(self.channel, pid), name="fork-server-client", daemon=True
-            ).start()
+            try:
+                sock, pid = connect_or_start(self.directory, self.idle_seconds)
+                channel = Channel(sock)
+                threading.Thread(
+                    target=self.listen, args=(channel, pid), name="fork-server-client", daemon=True
+                ).start()
+            except (OSError, RuntimeError) as error:
+                raise ForkServerGone(f"The fork server cannot be started in {self.directory}: {error}.") from error
+            self.channel = channel
         return self.channel
 
     def listen(self, channel: Channel, server_pid: int | None) -> None:
@@ -216,7 +227,23 @@ class ForkServer:
         for handle in list(self.handles.values()):
             self.end(handle, Exit(9, lost="the fork server ended"))
 
+    def start_over(self) -> None:
+        """In a fork of the process that connected: nobody listens here, and what it asked for is that process's."""
+        self.lock = threading.Lock()
+        self.replied = threading.Condition()
+        self.replies, self.handles = [], {}
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
 
+
+def start_over_in_fork() -> None:
+    for server in list(opened):
+        server.start_over()
+
+
+opened: weakref.WeakSet[ForkServer] = weakref.WeakSet()
+os.register_at_fork(after_in_child=start_over_in_fork)
 shared: dict[str, ForkServer] = {}
 
 
@@ -265,6 +292,7 @@ def start(directory: Path, idle_seconds: float) -> int:
         sys.executable,
         [
             sys.executable,
+            "-P",  # what lies in this process's folder must not shadow what the server imports
             "-m",
             "labwright.kernels.server",
             str(directory),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
 from labwright.kernels.environment import fingerprint, identity, import_time_variables, launch_mark, watched_paths
 from labwright.kernels.errors import SpawnRefused
-from labwright.kernels.preload import BASE, choose_set, read_sets, shadowed, top_level
+from labwright.kernels.preload import BASE, DEFAULT_SETS, choose_set, read_sets, shadowed, top_level, with_base
 
 log = logging.getLogger("labwright.kernels.nursery")
 
@@ -55,6 +57,7 @@ class Parent:
     fingerprint: object
     watched: Sequence[Path]
     variables: Mapping[str, str]
+    scratch: Path
     born: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     ready: bool = False
@@ -62,6 +65,7 @@ class Parent:
     modules: frozenset[str] = frozenset()
     resident_bytes: int = 0
     retired: bool = False
+    spoilt: bool = False
     orders: list[Order] = field(default_factory=list)
 
     def take(self, order: Order) -> None:
@@ -103,13 +107,22 @@ class Nursery:
         self.watch = watch
         self.scratch = scratch
         shutil.rmtree(scratch, ignore_errors=True)
+        self.numbers = itertools.count(1)
         self.prefix = Path(sys.prefix)
-        self.sets = read_sets(self.prefix)
+        self.sets = with_base(DEFAULT_SETS)
+        self.read_sets()
         self.refused: dict[str, str] = {}
         self.parents: dict[str, Parent] = {}
         self.leaving: list[Parent] = []
         self.failures: dict[str, tuple[int, str]] = {}
         self.postponed: dict[str, tuple[float, Mapping[str, str], frozenset[str]]] = {}
+
+    def read_sets(self) -> None:
+        """Take the sets that are declared now; a file that is broken, or half written, leaves those there are."""
+        try:
+            self.sets = read_sets(self.prefix)
+        except (OSError, ValueError) as error:
+            log.warning("the preload sets stay as they were: %s", error)
 
     # -- asking for a parent --------------------------------------------------------------------------
 
@@ -123,7 +136,13 @@ class Nursery:
         if at_leisure and self.name_of(env, imports) not in self.parents:
             self.postponed.setdefault(self.name_of(env, imports), (time.monotonic() + LEISURE_SECONDS, env, imports))
             imports = frozenset()
-        parent = self.warm(env, imports)
+        try:
+            parent = self.warm(env, imports)
+        except SpawnRefused as refusal:
+            if choose_set(self.sets, imports) == BASE:
+                raise
+            log.warning("a kernel starts from the bare parent: %s", refusal)
+            parent = self.warm(env, frozenset())
         if not parent.ready and parent.preload != BASE:
             # Importing the set takes seconds: until then a kernel imports what it needs, as a fresh process would.
             parent = self.warm(env, frozenset())
@@ -146,57 +165,57 @@ class Nursery:
 
     def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> Parent:
         variables = import_time_variables(env)
+        parent = self.parents.get(self.name_of(env, imports))
+        if parent is not None and fingerprint(parent.watched) != parent.fingerprint:
+            self.retire(parent)
+            self.read_sets()
+            self.refused.clear()
         preload = choose_set(self.sets, imports)
         name = identity(preload, variables)
         parent = self.parents.get(name)
-        if parent is not None and fingerprint(parent.watched) != parent.fingerprint:
-            self.retire(parent)
-            self.sets = read_sets(self.prefix)
-            self.refused.clear()
-            parent = None
         if parent is None:
             failed, reason = self.failures.get(name, (0, ""))
             if failed >= 3:
                 del self.failures[name]
                 raise SpawnRefused(f"The warm parent for {preload!r} does not start: {reason}")
             self.make_room()
-            parent = self.start(name, preload, variables)
+            try:
+                parent = self.start(name, preload, variables)
+            except (OSError, ValueError) as error:
+                raise SpawnRefused(f"A warm parent for {preload!r} cannot be started: {error}") from error
         return parent
 
     def start(self, name: str, preload: str, variables: Mapping[str, str]) -> Parent:
-        ours, theirs = channels.pair()
         watched = watched_paths(variables)
         stamp = fingerprint(watched)
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "labwright.kernels.parent", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                cwd="/",
-                env={**variables, **launch_mark(), "MPLBACKEND": variables.get("MPLBACKEND") or INLINE_BACKEND},
-            )
-        parent = Parent(name, preload, process, Channel(ours), stamp, watched, variables)
-        modules = [module for module in self.sets[preload] if module not in self.refused]
-        scratch = self.scratch_of(parent)
+        scratch = self.scratch / str(next(self.numbers))
         scratch.mkdir(parents=True, exist_ok=True)
+        ours, theirs = channels.pair()
+        try:
+            with theirs:
+                process = start_parent(theirs, variables)
+        except BaseException:
+            ours.close()
+            scratch.rmdir()
+            raise
+        parent = Parent(name, preload, process, Channel(ours), stamp, watched, variables, scratch)
+        modules = [module for module in self.sets[preload] if module not in self.refused]
         parent.send({"op": "warm up", "modules": modules, "scratch": str(scratch)})
         self.parents[name] = parent
         self.watch(parent)
         return parent
 
-    def scratch_of(self, parent: Parent) -> Path:
-        return self.scratch / str(parent.process.pid)
-
     # -- what parents say -----------------------------------------------------------------------------
 
     def note(self, parent: Parent, event: Message) -> None:
         if event["event"] == "ready":
-            shutil.rmtree(self.scratch_of(parent), ignore_errors=True)
+            shutil.rmtree(parent.scratch, ignore_errors=True)
             parent.become_ready(frozenset(event["modules"]))
             self.failures.pop(parent.identity, None)
             log.info("parent %d for %s is warm after %.2f s", parent.process.pid, parent.preload, event["seconds"])
         elif event["event"] == "refused":
             # The parent is spoilt and ends; the next one goes without that module.
+            parent.spoilt = True
             self.refused[event["module"]] = event["reason"]
             log.warning("%s is not preloaded: %s", event["module"], event["reason"])
 
@@ -204,12 +223,12 @@ class Nursery:
         """Forget a parent that has ended, and say why it ended."""
         parent.channel.close()
         status = parent.process.wait()
-        shutil.rmtree(self.scratch_of(parent), ignore_errors=True)
+        shutil.rmtree(parent.scratch, ignore_errors=True)
         if self.parents.get(parent.identity) is parent:
             del self.parents[parent.identity]
         if parent in self.leaving:
             self.leaving.remove(parent)
-        if not parent.ready:
+        if not parent.ready and not parent.spoilt:
             count, _ = self.failures.get(parent.identity, (0, ""))
             self.failures[parent.identity] = (count + 1, f"it ended with status {status} while it warmed up")
         return f"its parent process ended with status {status}"
@@ -259,6 +278,16 @@ class Nursery:
             }
             for parent in [*self.parents.values(), *self.leaving]
         ]
+
+
+def start_parent(channel: socket.socket, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "labwright.kernels.parent", str(channel.fileno()), str(os.getpid())],
+        pass_fds=[channel.fileno()],
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+        env={**variables, **launch_mark(), "MPLBACKEND": variables.get("MPLBACKEND") or INLINE_BACKEND},
+    )
 
 
 # ipykernel sets it in every kernel; matplotlib reads it while it is imported.

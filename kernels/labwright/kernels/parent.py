@@ -75,7 +75,15 @@ class WarmParent:
 
     def fork(self, request: Message, fds: Sequence[int]) -> None:
         own_pid = os.getpid()
-        pid = os.fork()
+        try:
+            # Told here, where it can still be refused with a reason: a kernel that is there can only die of it.
+            os.close(os.open(f"{request['cwd']}/.", os.O_PATH))
+            pid = os.fork()
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            self.channel.send({"event": "not started", "id": request["id"], "reason": why_not(error)})
+            return
         if pid == 0:
             self.become(request, list(fds), own_pid)
         for fd in fds:
@@ -146,6 +154,12 @@ class WarmParent:
             elif time.monotonic() >= deadline:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, signal.SIGKILL)
+
+
+def why_not(error: OSError) -> str:
+    if error.filename is not None:
+        return f"Its folder {Path(error.filename)} cannot be entered: {error.strerror}."
+    return f"The operating system starts no process more ({error.strerror}); end some kernels or programs."
 
 
 def used(usage: resource.struct_rusage) -> Message:

@@ -75,7 +75,17 @@ class Refusal:
 def read_sets(prefix: Path) -> dict[str, tuple[str, ...]]:
     """The preload sets of the environment at `prefix`, from the smallest to the largest."""
     declared = prefix / "etc" / "labwright" / "preload.json"
-    sets = json.loads(declared.read_text()) if declared.exists() else dict(DEFAULT_SETS)
+    if not declared.exists():
+        return with_base(DEFAULT_SETS)
+    sets = json.loads(declared.read_text())
+    lists = sets.values() if isinstance(sets, dict) else [None]
+    if not all(isinstance(modules, list) and all(isinstance(module, str) for module in modules) for modules in lists):
+        raise ValueError(f"{declared} must hold an object of lists of module names")
+    return with_base(sets)
+
+
+def with_base(sets: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """The sets from the smallest to the largest; the empty one is always there."""
     named = {name: tuple(modules) for name, modules in sets.items() if name != BASE}
     return {BASE: (), **dict(sorted(named.items(), key=lambda item: len(item[1])))}
 
@@ -212,7 +222,7 @@ def preload(modules: Iterable[str]) -> Refusal | None:
             importlib.import_module(module)
         except ImportError as error:
             return Refusal(module, f"it cannot be imported: {error}")
-        except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may raise anything while it is imported
             return Refusal(module, f"importing it raised {type(error).__name__}: {error}")
         if reason := dangers():
             return Refusal(module, reason)

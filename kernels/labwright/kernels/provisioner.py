@@ -34,6 +34,8 @@ from labwright.kernels.warm import IN_MEMORY_HISTORY
 LONGEST_SOCKET_PREFIX = 104
 # It listens within 30 ms; one that does not may still come, as an ordinary kernel would.
 LISTENING_SECONDS = 10.0
+# What whoever starts a kernel may ask of a child process of its own: other files than its own, a life after its end.
+ONLY_OF_A_CHILD = ("stdin", "stdout", "stderr", "independent")
 
 
 class ForkServerProvisioner(LocalProvisioner):
@@ -73,7 +75,11 @@ class ForkServerProvisioner(LocalProvisioner):
         if manager.transport != "tcp" or manager.shell_port or manager.ip not in ("127.0.0.1", "localhost"):
             return
         directory = Path(self.directory) if self.directory else default_directory()
-        make_private(directory)
+        try:
+            make_private(directory)
+        except ForkServerError as error:
+            self.log.warning("Kernel %s listens on ports: %s", self.kernel_id, error)
+            return
         prefix = directory / f"k-{self.kernel_id[:13]}"
         if len(str(prefix)) <= LONGEST_SOCKET_PREFIX:
             manager.cache_ports = False
@@ -85,14 +91,14 @@ class ForkServerProvisioner(LocalProvisioner):
         self.stopped_on_purpose = False
         self.oom = OomWatch()
         argv = forkable(cmd)
-        if argv is None:
+        if argv is None or any(kwargs.get(name) for name in ONLY_OF_A_CHILD):
             return await super().launch_kernel(cmd, **kwargs)
-        self.cwd = kwargs.get("cwd") or Path.cwd()
+        self.cwd = kwargs.get("cwd") or "."
         env = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
         loop = asyncio.get_running_loop()
         try:
             self.handle = await loop.run_in_executor(None, self.spawn, Path(self.cwd), env, argv)
-        except ForkServerError as error:
+        except (ForkServerError, FileNotFoundError) as error:
             self.log.warning("Kernel %s is an ordinary process: %s", self.kernel_id, error)
             return await super().launch_kernel(cmd, **kwargs)
         self.pid = self.pgid = self.handle.pid
@@ -105,7 +111,7 @@ class ForkServerProvisioner(LocalProvisioner):
         listening, told = os.pipe()
         try:
             try:
-                handle = server.spawn("zmq", cwd, env, [*fds, told], frozenset(self.imports), argv=argv)
+                handle = server.spawn("zmq", cwd.absolute(), env, [*fds, told], frozenset(self.imports), argv=argv)
             finally:
                 os.close(told)
             handle.wait_started(self.start_seconds)

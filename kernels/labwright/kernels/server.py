@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import logging
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -33,6 +34,8 @@ from labwright.kernels.nursery import Nursery, Order, Parent
 from labwright.kernels.sessions import SessionBook, children_of, end_adopted, end_sessions
 
 log = logging.getLogger("labwright.kernels.server")
+# A Lab, its notebooks and its runs are a few. Each takes a file descriptor, of which kernels on their way take more.
+MOST_CLIENTS = 256
 
 
 @dataclass
@@ -60,6 +63,7 @@ class ForkServer:
         self.nursery = Nursery(self.watch_parent, directory / "practice")
         self.idle_since = time.monotonic()
         self.stopping = False
+        self.most_clients = min(MOST_CLIENTS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
     # -- the loop -------------------------------------------------------------------------------------
 
@@ -92,12 +96,23 @@ class ForkServer:
         self.selector.register(source, selectors.EVENT_READ, callback)
 
     def accept(self, listener: socket.socket) -> None:
-        sock, _ = listener.accept()
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:
+            # It stays in the queue until an order that holds descriptors has been carried out.
+            log.warning("nobody can connect now: %s", error)
+            time.sleep(0.1)
+            return
         pid, uid = peer_identity(sock)
         if uid not in (0, os.geteuid()):
             log.warning("refused process %d of user %d", pid, uid)
             sock.close()
             return
+        if len(self.clients) >= self.most_clients:
+            log.warning("refused process %d: there are %d clients", pid, len(self.clients))
+            sock.close()
+            return
+        sock.setblocking(False)
         client = Client(Channel(sock))
         self.clients[sock.fileno()] = client
         self.watch(sock, lambda: self.hear_client(client))
@@ -116,6 +131,10 @@ class ForkServer:
         request, fds = received
         try:
             self.answer(client, request, fds)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # A client may be anything of this user's: what one gets wrong must not cost the others their kernels.
+            log.warning("a client was cut off: its request makes no sense (%r)", error)
+            self.drop_client(client)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -125,11 +144,10 @@ class ForkServer:
             case "spawn":
                 self.spawn(client, request, fds)
             case "signal":
-                kernel = self.kernels.get(full_name(client, request["id"]))
-                if kernel is not None:
-                    kernel.parent.send({"op": "signal", "id": self.key(kernel), "number": request["number"]})
+                self.signal(full_name(client, request["id"]), int(request["number"]))
             case "warm":
-                self.nursery.warm(request["env"], frozenset(request["imports"]))
+                with contextlib.suppress(SpawnRefused):  # whoever asks for a kernel is told
+                    self.nursery.warm(request["env"], frozenset(request["imports"]))
             case "status":
                 self.tell(client, {"event": "status", **self.status()})
             case "stop":
@@ -137,12 +155,22 @@ class ForkServer:
             case unknown:
                 log.warning("unknown request %r", unknown)
 
-    def key(self, kernel: Kernel) -> str:
-        return full_name(kernel.client, kernel.name)
+    def signal(self, key: str, number: int) -> None:
+        if key not in self.kernels:
+            return
+        parent = self.kernels[key].parent
+        if number == signal.SIGKILL and parent.cancel(key):
+            self.kernel_exited({"event": "exited", "id": key, "status": int(signal.SIGKILL)})
+        else:
+            parent.send({"op": "signal", "id": key, "number": number})
 
     def spawn(self, client: Client, request: Message, fds: list[int]) -> None:
         key = full_name(client, request["id"])
-        self.place(Order(client, key, {**request, "id": key}, [os.dup(fd) for fd in fds]))
+        if key in self.kernels:
+            raise ValueError(f"there is a kernel {request['id']!r} already")
+        order = Order(client, key, {**request, "id": key}, fds.copy())
+        fds.clear()
+        self.place(order)
 
     def place(self, order: Order) -> None:
         """Hand an order to a parent, which keeps it until it is warm."""
@@ -155,6 +183,9 @@ class ForkServer:
             order.forget()
             self.tell(client, {"event": "refused", "id": name, "reason": str(refusal)})
             return
+        except BaseException:
+            order.forget()
+            raise
         self.kernels[order.key] = Kernel(client, name, parent)
         client.kernels.add(order.key)
         parent.kernels.add(order.key)
@@ -163,18 +194,18 @@ class ForkServer:
     def tell(self, client: Client, message: Message) -> None:
         # A client that has gone is dropped when its socket says so.
         with contextlib.suppress(OSError):
-            client.channel.send(message)
+            try:
+                client.channel.send(message)
+            except BlockingIOError:
+                log.warning("a client was cut off: it does not read what it is told")
+                client.channel.sock.shutdown(socket.SHUT_RDWR)
 
     def drop_client(self, client: Client) -> None:
         self.selector.unregister(client.channel.sock)
         del self.clients[client.channel.fileno()]
         client.channel.close()
         for key in list(client.kernels):
-            parent = self.kernels[key].parent
-            if parent.cancel(key):
-                self.kernel_exited({"event": "exited", "id": key, "status": int(signal.SIGKILL)})
-            else:
-                parent.send({"op": "signal", "id": key, "number": signal.SIGKILL})
+            self.signal(key, signal.SIGKILL)
 
     # -- parents --------------------------------------------------------------------------------------
 
@@ -195,6 +226,8 @@ class ForkServer:
             self.kernel_started(event)
         elif event["event"] == "exited":
             self.kernel_exited(event)
+        elif event["event"] == "not started":
+            self.kernel_refused(event)
         else:
             self.nursery.note(parent, event)
 
@@ -204,10 +237,18 @@ class ForkServer:
         self.book.open(event["pid"])
         self.tell(kernel.client, {**event, "id": kernel.name})
 
+    def kernel_refused(self, event: Message) -> None:
+        kernel = self.forget_kernel(event["id"])
+        self.tell(kernel.client, {"event": "refused", "id": kernel.name, "reason": event["reason"]})
+
+    def forget_kernel(self, key: str) -> Kernel:
+        kernel = self.kernels.pop(key)
+        kernel.parent.kernels.discard(key)
+        kernel.client.kernels.discard(key)
+        return kernel
+
     def kernel_exited(self, event: Message) -> None:
-        kernel = self.kernels.pop(event["id"])
-        kernel.parent.kernels.discard(event["id"])
-        kernel.client.kernels.discard(event["id"])
+        kernel = self.forget_kernel(event["id"])
         if kernel.pid is not None:
             self.book.close(kernel.pid)
         self.tell(kernel.client, {**event, "id": kernel.name})
