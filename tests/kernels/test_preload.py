@@ -345,13 +345,14 @@ def test_a_cell_that_fails_is_the_last_that_begins(make_run, fork_server_engine,
     assert not (tmp_path / "begun").exists()
 
 
-def test_the_first_picture_of_a_model_has_the_first_number(make_run, fork_server_engine):
+def test_the_first_picture_of_a_model_has_the_first_number(make_run, fork_server, fork_server_engine):
     run = make_run(
         fork_server_engine,
         "import re, sys\nwarm = 'sklearn' in sys.modules",  # whose parent has made pictures to practise
         "from sklearn.linear_model import Ridge",
         "warm, re.findall('sk-container-id-[0-9]+', Ridge()._repr_html_())[0]",
     )
+    fork_server.wait_warm(run.execution.env, frozenset({"sklearn"}))
     assert run().state == "succeeded"
     assert run.text(2) == "(True, 'sk-container-id-1')"
 
