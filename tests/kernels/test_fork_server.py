@@ -147,7 +147,8 @@ def test_a_parent_that_cannot_fork_refuses_and_keeps_its_kernels(server, start, 
         "    return fork()\n"
         "os.fork = fork_if_allowed\n"
     )
-    env = {**plain_environment(), "PYTHONPATH": str(tmp_path / "path")}
+    # A cache of bytecode that appears in a folder of PYTHONPATH is a change of the environment, for a new parent.
+    env = {**plain_environment(), "PYTHONPATH": str(tmp_path / "path"), "PYTHONDONTWRITEBYTECODE": "1"}
     kernel = start(env=env)
     (tmp_path / "full").touch()
     with pytest.raises(SpawnRefused, match="Resource temporarily unavailable"):
