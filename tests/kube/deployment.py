@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from tests.kube.kubectl import Kubectl
+import httpx
+
+from tests.kube.kubectl import Kubectl, wait_for
 
 MANIFESTS = Path(__file__).parent / "manifests"
 IMAGES = os.environ.get("LABWRIGHT_KUBE_IMAGES") or "localhost/labwright/{name}:test"
@@ -27,6 +29,16 @@ class Deployment:
     @property
     def namespace(self) -> str:
         return self.kubectl.namespace
+
+    def wait_until_reached(self) -> None:
+        """A hub that is ready is behind the proxy only once each node knows its address."""
+        wait_for("the hub behind its proxy", self.is_reached, 60)
+
+    def is_reached(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/hub/api/health", timeout=10, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 @contextmanager
@@ -59,7 +71,9 @@ def deployed(
         for name in ("proxy", "hub"):
             kubectl.run("rollout", "status", f"deployment/{name}", "--timeout=120s", seconds=130)
         with kubectl.forwarded("service/proxy-public", 80) as proxy, kubectl.forwarded("service/hub", 8081) as hub:
-            yield Deployment(kubectl, token, f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{hub}")
+            deployment = Deployment(kubectl, token, f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{hub}")
+            deployment.wait_until_reached()
+            yield deployment
     finally:
         if not os.environ.get("LABWRIGHT_KUBE_KEEP"):
             kubectl.delete("namespace", namespace)
@@ -71,12 +85,14 @@ def secret(values: dict[str, str]) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "workbench"}, "stringData": values}
 
 
-def restart_hub(kubectl: Kubectl) -> str:
-    """Kills the hub's pod at once, waits for another that is ready, and names it."""
+def restart_hub(workbench: Deployment) -> str:
+    """Kills the hub's pod at once, waits for another that can be reached, and names it."""
+    kubectl = workbench.kubectl
     before = {pod["metadata"]["name"] for pod in kubectl.list("pods", "component=hub")}
     for name in before:
         kubectl.delete("pod", name, "--grace-period=0", "--force")
     kubectl.run("rollout", "status", "deployment/hub", "--timeout=120s", seconds=130)
     after = {pod["metadata"]["name"] for pod in kubectl.list("pods", "component=hub")} - before
     assert after, json.dumps(sorted(before))
+    workbench.wait_until_reached()
     return next(iter(after))

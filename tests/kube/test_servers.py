@@ -120,12 +120,12 @@ def test_a_server_that_was_killed_for_memory_is_explained_on_its_owners_next_pag
     assert "Your server was killed because it used more memory than its profile has. It may use 1.5 GiB." in page
 
 
-def test_servers_and_kernels_outlive_the_hub(person: Person, kubectl: Kubectl) -> None:
+def test_servers_and_kernels_outlive_the_hub(person: Person, workbench: Deployment, kubectl: Kubectl) -> None:
     start_small(person)
     kernel = person.start_kernel()
     person.run(kernel, "kept = 'in memory'")
     pod = kubectl.get("pod", pod_of(kubectl, person))
-    restart_hub(kubectl)
+    restart_hub(workbench)
     after = kubectl.get("pod", pod_of(kubectl, person))
     assert pod is not None
     assert after is not None
