@@ -31,7 +31,8 @@ COPIED = (
     "extensions/labwright/extensions/config/*.json",
     "magics/ipython_kernel_config.py",
 )
-SUPPORTED = ((3, 11), (3, 13))
+SUPPORTED = ((3, 11), (3, 15))
+VERSIONS = ("python3.11", "python3.12", "python3.13", "python3.14")
 
 
 def reachable_by_everybody(path: Path) -> bool:
@@ -45,20 +46,20 @@ def choose_interpreter() -> Path:
     candidates = [Path(sys.executable)]
     candidates += [
         Path(found)
-        for name in ("python3.11", "python3.12", "python3")
+        for name in (*VERSIONS, "python3")
         for folder in ("/usr/bin", "/usr/local/bin", *os.environ.get("PATH", "").split(":"))
         if (found := shutil.which(name, path=folder))
     ]
     usable = [path for path in candidates if supported(path)]
     if not usable:
-        sys.exit("labwright needs Python 3.11 or 3.12, and found neither. Install one and run this again.")
+        sys.exit("labwright needs Python 3.11 to 3.14, and found none of them. Install one and run this again.")
     if os.geteuid() == 0:
         shared = [path for path in usable if reachable_by_everybody(path)]
         if shared:
             return shared[0]
         print(
             f"warning: {usable[0]} cannot be run by other users, so each person's server would fail to start; "
-            "install a system-wide Python 3.11.",
+            "install a system-wide Python 3.11 to 3.14.",
             file=sys.stderr,
         )
     return usable[0]

@@ -103,7 +103,8 @@ def test_what_a_kernel_showed_before_it_was_killed_stands_in_its_cell(fork_serve
 def test_a_process_that_a_notebook_forks_shows_what_it_has_to_show(fork_server_engine, make_run):
     run = make_run(
         fork_server_engine,
-        "import os\nfrom IPython.display import display\npid = os.fork()\n"
+        # Since 3.12 Python warns of forks beside threads, which every kernel has.
+        "import os, warnings\nfrom IPython.display import display\nwarnings.simplefilter('ignore')\npid = os.fork()\n"
         "if pid == 0:\n    display('from the fork')\n    os._exit(0)\n"
         "_ = os.waitpid(pid, 0)\ndisplay('from the kernel')",
         "'after'",

@@ -50,8 +50,8 @@ def test_a_commit_goes_to_the_log_and_does_not_wait_for_the_disk(tmp_path: Path)
         assert session.execute(sa.text("PRAGMA synchronous")).scalar() == 1
         assert session.execute(sa.text("PRAGMA foreign_keys")).scalar() == 1  # JupyterHub's own setting stays
     finally:
-        session.get_bind().dispose()
         session.close()
+        session.get_bind().dispose()
 
 
 def test_a_database_that_can_have_no_log_waits_for_each_commit() -> None:
