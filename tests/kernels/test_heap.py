@@ -1,9 +1,13 @@
-"""A parent's small objects lie in a row, and what was reserved for nothing goes back."""
+"""A parent's small objects lie in a row, what was not needed goes back, and looking at objects writes nothing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+import pytest
+
+from labwright.kernels.heap import HAS_IMMORTALS
 
 PROGRAM = """
 import sys
@@ -48,3 +52,45 @@ def test_small_objects_lie_in_a_row_where_arenas_were_reserved():
 
 def test_what_was_reserved_and_not_used_goes_back():
     assert run("reserve")[1:] == ["True", "True"]
+
+
+COUNTS = """
+import json, sys
+from labwright.kernels.heap import make_immortal
+
+def greet(name, greeting=("a tuple of", 12345.5)):
+    return "text of its own", name
+
+class Thing:
+    pass
+
+thing = Thing()
+old = [greet, greet.__code__, greet.__code__.co_consts, greet("x")[0], greet.__defaults__, greet.__defaults__[0][1],
+       Thing, thing, vars(thing), json, json.JSONDecodeError, json.loads.__code__.co_names]
+make_immortal()
+before = [sys.getrefcount(each) for each in old]
+more = old * 3
+print(before == [sys.getrefcount(each) for each in old])
+del more
+print(before == [sys.getrefcount(each) for each in old])
+
+import gc, weakref
+new = Thing()
+alone = sys.getrefcount(new)
+pair = [new, new]
+counted = sys.getrefcount(new) - alone
+seen = weakref.ref(new)
+del new, pair
+ring = [Thing()]
+ring.append(ring)
+caught = weakref.ref(ring[0])
+del ring
+gc.collect()
+print(counted == 2, seen() is None, caught() is None)
+"""
+
+
+@pytest.mark.skipif(not HAS_IMMORTALS, reason="Python has immortal objects since 3.12")
+def test_what_a_parent_has_made_keeps_its_counts_and_what_comes_is_counted_and_freed():
+    answer = subprocess.run([sys.executable, "-c", COUNTS], capture_output=True, text=True, check=False)
+    assert (answer.stdout.split(), answer.stderr) == (["True"] * 5, "")

@@ -209,6 +209,7 @@ def main() -> None:
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     arenas.clear()
     gc.collect()
+    heap.make_immortal()
     gc.freeze()
     heap.gather_in_huge_pages()
     channel.send({"event": "ready", "seconds": time.perf_counter() - started, "modules": top_modules()})
