@@ -24,6 +24,8 @@ from labwright.hub.dask.authentication import current_caller
 from labwright.spawner.launcher import Launcher, Limits, Principal
 
 STATE_FOLDER = Path(".local/share/labwright/clusters")  # below the person's home
+# In each process of a cluster: what one TLS connection leaves behind ends no other.
+TLS_PRELOAD = "labwright.kernels.tls_errors"
 STARTER = ("-m", "labwright.kernels.cluster_process")
 
 
@@ -150,11 +152,12 @@ class LaunchedBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has 
 
     def get_scheduler_command(self, cluster: Cluster) -> list[str]:
         command: list[str] = super().get_scheduler_command(cluster)
-        return [*command, "--preload", "labwright.kernels.dask_guard"]
+        return [*command, "--preload", "labwright.kernels.dask_guard", "--preload", TLS_PRELOAD]
 
     def get_worker_command(self, cluster: Cluster, worker_name: str, scheduler_address: str | None = None) -> list[str]:
         command: list[str] = super().get_worker_command(cluster, worker_name, scheduler_address)
-        return [*command, "--host", self.default_host, "--no-dashboard"]
+        preloads = ["--preload", TLS_PRELOAD, "--preload-nanny", TLS_PRELOAD]
+        return [*command, "--host", self.default_host, "--no-dashboard", *preloads]
 
     async def do_start_cluster(self, cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
         folder = await self.folder(cluster)
