@@ -108,7 +108,12 @@ def magics_page() -> str:
     argparse.HelpFormatter._format_action_invocation = as_python_3_13_writes  # type: ignore[method-assign]
     shell = InteractiveShell.instance()
     load_ipython_extension(shell)
-    lines = ["# Magics\n", "Loaded in every kernel; `%name --help` prints what stands here.", ""]
+    lines = [
+        "# Magics\n",
+        "Loaded in every kernel; `%name --help` prints what stands here. Before Python 3.13 it repeats an option's",
+        "value after each of its names.",
+        "",
+    ]
     for name, (module, kinds) in sorted(MAGICS.items()):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
