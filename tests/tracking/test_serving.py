@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
@@ -128,6 +132,63 @@ async def test_what_a_request_sets_for_itself_is_not_seen_by_the_next_one() -> N
     async with httpx.AsyncClient(transport=httpx.ASGITransport(classic), base_url="http://test") as client:
         seen = [(await client.get("/", params={"workspace": name})).text for name in ("ada", "bob")]
     assert seen == ["none", "none"]
+
+
+TWICE = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import serve
+
+def run():
+    os.write(1, f"{os.getpid()}\\n".encode())
+    while True:
+        signal.pause()
+
+serve.run_twice(run)
+"""
+
+
+@pytest.fixture
+def twice() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that runs twice, and the process id of its fork."""
+    argv = [sys.executable, "-c", TWICE, str(Path(serve.__file__).parent)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            pids = {int(process.stdout.readline()) for _ in range(2)}
+            yield process, next(iter(pids - {process.pid}))
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_when_either_process_ends_both_do_so_that_they_are_started_anew(twice: Any, number: int) -> None:
+    process, fork = twice
+    os.kill(fork, number)
+    assert process.wait(20) == -signal.SIGTERM
+    assert process.stdout.read() == "", "nobody holds its output open any more"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_fork_ends_with_the_process_that_was_started(twice: Any, number: int) -> None:
+    process, _ = twice
+    process.send_signal(number)
+    assert process.wait(20) == -number
+    assert process.stdout.read() == "", "nobody holds its output open any more"
+
+
+@pytest.mark.parametrize("which", ["the first", "its fork"])
+def test_while_one_process_is_busy_the_other_answers(bench: Any, mlflow: Any, which: str) -> None:
+    children = Path(f"/proc/{mlflow.pid}/task/{mlflow.pid}/children").read_text().split()
+    busy = mlflow.pid if which == "the first" else int(children[0])
+    os.kill(busy, signal.SIGSTOP)
+    try:
+        for _ in range(5):
+            with straight_to_mlflow(bench) as client:
+                answer = client.get("api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": "Default"})
+            assert answer.status_code == 200
+    finally:
+        os.kill(busy, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])

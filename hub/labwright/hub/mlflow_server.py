@@ -1,7 +1,7 @@
 """`python -m labwright.hub.mlflow_server`: replaces itself by MLflow, listening on a Unix socket only.
 
-MLflow runs as one process without its command line's parent: half the memory of `mlflow server` and a third of its
-start (docs/decisions/0050). Only the user of core may enter the socket's folder.
+MLflow runs without its command line's parent: a third of the start of `mlflow server` (docs/decisions/0050). Only the
+user of core may enter the socket's folder.
 """
 
 from __future__ import annotations

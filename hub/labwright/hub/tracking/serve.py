@@ -1,18 +1,24 @@
-"""Runs in MLflow's environment, as a script: MLflow's app in one uvicorn process on a private Unix socket.
+"""Runs in MLflow's environment, as a script: MLflow's app in two uvicorn processes on a private Unix socket.
 
-`mlflow server` would import MLflow twice (its command line stays as a parent) and uvicorn would make the socket
-writable to everybody; so the store is prepared here and the socket is bound here.
+`mlflow server` would import MLflow in its command line and again in each worker, and uvicorn would make the socket
+writable to everybody; so the store is prepared here, the socket is bound here, and the second process is a fork, which
+shares what is imported. One goes on answering while the other computes a long answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import ctypes
+import gc
 import io
 import os
+import signal
 import socket
 import sqlite3
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +28,7 @@ from typing import Any
 # app around that one has nothing of its own below them, and costs half as much again (decision 50).
 CLASSIC = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 CLASSIC_AT_ONCE = 40  # as many as the FastAPI app has threads for it
+PR_SET_PDEATHSIG = 1
 
 
 def bind(path: Path) -> socket.socket:
@@ -144,7 +151,13 @@ def serve(listen: Callable[[], socket.socket]) -> None:
     import sqlalchemy.event
     import uvicorn
 
+    engines: set[Any] = set()
+
+    def note(connection: Any) -> None:
+        engines.add(connection.engine)
+
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", set_up_sqlite)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "engine_connect", note)
     once_per_connection()
     upgrade_without_checks()
     from mlflow.server import app as flask
@@ -156,10 +169,43 @@ def serve(listen: Callable[[], socket.socket]) -> None:
         os.environ["_MLFLOW_SERVER_REGISTRY_STORE"],
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"],
     )
+    sqlalchemy.event.remove(sqlalchemy.Engine, "engine_connect", note)
+    # A connection to a database is no two processes'.
+    for engine in engines:
+        engine.dispose()
     app = Shortcut(app, flask)
     config = uvicorn.Config(app, workers=1, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     # Bound last: whoever can connect finds MLflow ready.
-    uvicorn.Server(config).run(sockets=[listen()])
+    listener = listen()
+    run_twice(lambda: uvicorn.Server(config).run(sockets=[listener]))
+
+
+def run_twice(run: Callable[[], None]) -> None:
+    """Have this process and a fork of it `run`; when either ends, so does the other.
+
+    Whoever started this process then sees that it ended, and starts it anew.
+    """
+    gc.collect()
+    gc.freeze()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        # Libraries of numbers have threads of their own by now, and see to their forks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        other = os.fork()
+    if other == 0:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() == parent:
+            run()
+        sys.exit(0)
+
+    def look(*_: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(other, os.WNOHANG)[0]:
+                os.kill(parent, signal.SIGTERM)
+
+    signal.signal(signal.SIGCHLD, look)
+    look()
+    run()
 
 
 if __name__ == "__main__":
