@@ -6,7 +6,6 @@ python docs/build_reference.py --check   # fails when a page is not what the cod
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -91,29 +90,15 @@ def answer_of(operation: dict[str, Any]) -> str:
     return ""
 
 
-def as_python_3_13_writes(formatter: Any, action: argparse.Action) -> str:
-    """`-n, --workers WORKERS`, where older argparse repeats the value after each; see `HelpFormatter`."""
-    if not action.option_strings or action.nargs == 0:
-        return ", ".join(action.option_strings) or formatter._metavar_formatter(action, action.dest)(1)[0]
-    value = formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
-    return f"{', '.join(action.option_strings)} {value}"
-
-
 def magics_page() -> str:
-    """Each magic's own --help, the same from each Python."""
+    """Each magic's own --help."""
     from IPython.core.interactiveshell import InteractiveShell
 
     from labwright.magics.registry import MAGICS, load_ipython_extension
 
-    argparse.HelpFormatter._format_action_invocation = as_python_3_13_writes  # type: ignore[method-assign]
     shell = InteractiveShell.instance()
     load_ipython_extension(shell)
-    lines = [
-        "# Magics\n",
-        "Loaded in every kernel; `%name --help` prints what stands here. Before Python 3.13 it repeats an option's",
-        "value after each of its names.",
-        "",
-    ]
+    lines = ["# Magics\n", "Loaded in every kernel; `%name --help` prints what stands here.", ""]
     for name, (module, kinds) in sorted(MAGICS.items()):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ def test_the_reference_is_what_the_code_says() -> None:
     # In a process of its own: the magics load themselves into an IPython shell, of which a process has one.
     done = subprocess.run(
         [sys.executable, str(CHECKOUT / "docs" / "build_reference.py"), "--check"],
+        env={**os.environ, "FORCE_COLOR": "1"},  # as in kernels, where nothing may colour a magic's help
         capture_output=True,
         text=True,
         check=False,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from labwright.api.client import Client
 from labwright.api.clusters import Cluster, ClusterPage
-from labwright.api.errors import InvalidRequest, LabwrightError
+from labwright.api.errors import LabwrightError
 from labwright.api.money import money
 from labwright.magics import sessions
+from labwright.magics.line_parser import LineParser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -25,39 +25,15 @@ START_SECONDS = 180.0
 POLL_SECONDS = 0.3
 
 
-class LineParser(argparse.ArgumentParser):
-    """An argument parser that raises our error instead of leaving the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidRequest(f"%cluster: {message}.", remedy="Type %cluster --help.")
-
-
-class HelpShown(Exception):
-    """--help was asked for and has been printed."""
-
-
-class _Help(argparse.Action):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(nargs=0, **options)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(parser.format_help())
-        raise HelpShown
-
-
 def parser() -> LineParser:
     top = LineParser(
         prog="%cluster",
         description="Clusters of Dask and Spark. `client` and `spark` are there in the next cell, without an import.",
-        add_help=False,
     )
-    top.add_argument("-h", "--help", action=_Help, help="show this text")
-    verbs = top.add_subparsers(dest="verb", metavar="list|start|scale|stop|use", parser_class=LineParser)
+    verbs = top.add_subparsers(dest="verb", metavar="list|start|scale|stop|use")
 
     def verb(name: str, help: str) -> argparse.ArgumentParser:
-        one = verbs.add_parser(name, help=help, description=help.replace("%%", "%"), add_help=False)
-        one.add_argument("-h", "--help", action=_Help, help="show this text")
-        return one
+        return verbs.add_parser(name, help=help, description=help.replace("%%", "%"))
 
     verb("list", "your clusters (also plain %%cluster)")
     start = verb("start", "start a cluster and wait until it runs")
@@ -75,12 +51,9 @@ def parser() -> LineParser:
 
 
 def run(line: str, cell: str | None, shell: InteractiveShell) -> Any:
-    try:
-        asked = parser().parse_args(shlex.split(line))
-    except HelpShown:
+    asked = parser().parse_line(line)
+    if asked is None:
         return None
-    except ValueError as error:
-        raise InvalidRequest(f"%cluster: {error}.", remedy="Check the quotes.") from None
     with connected() as http:
         actions: dict[str | None, Callable[[], Any]] = {
             None: lambda: ClusterList(ClusterPage(**http.core("GET", "/clusters")).items),

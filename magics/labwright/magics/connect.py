@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import os
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labwright.api.client import Client, endpoints_from
-from labwright.api.errors import InvalidRequest, LabwrightError
+from labwright.api.errors import LabwrightError
 from labwright.magics import sql
+from labwright.magics.line_parser import LineParser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -46,15 +46,10 @@ class Listing:
 
 
 def run(line: str, cell: str | None, shell: InteractiveShell) -> Any:
-    options = sql.Parser(prog="%connect", description="List connections, or choose one for %%sql.", add_help=False)
-    options.add_argument("-h", "--help", action="store_true", help="show this")
+    options = LineParser(prog="%connect", description="List connections, or choose one for %%sql.")
     options.add_argument("connection", nargs="?", help="the connection to use when %%%%sql names none")
-    try:
-        given = options.parse_args(shlex.split(line))
-    except ValueError as error:
-        raise InvalidRequest(f"The line cannot be read: {error}.") from None
-    if given.help:
-        print(options.format_help())
+    given = options.parse_line(line)
+    if given is None:
         return None
     client = Client(endpoints_from(os.environ))
     try:

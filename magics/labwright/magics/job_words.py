@@ -1,42 +1,18 @@
-"""How `%schedule` and `%jobs` read their line, and how they show jobs and runs: HTML with the same words as text."""
+"""How `%schedule` and `%jobs` show jobs and runs: HTML with the same words as text."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 from collections.abc import Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, NoReturn
 
 from labwright.api import names
 from labwright.api.client import Client, Endpoints, endpoints_from
 from labwright.api.errors import InvalidRequest, LabwrightError
 from labwright.api.job_client import JobClient, duration, state_sentence
 from labwright.api.jobs import Job, Run
-
-
-class HelpShown(Exception):
-    """`--help` was printed; there is nothing more to do."""
-
-
-class LineParser(argparse.ArgumentParser):
-    """argparse for the line of a magic: errors are ours, nothing exits."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidRequest(f"{self.prog}: {message}.", remedy=f"See {self.prog.split()[0]} --help.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        raise HelpShown
-
-    def parse_line(self, line: str) -> argparse.Namespace:
-        try:
-            words = shlex.split(line)
-        except ValueError as error:
-            raise InvalidRequest(f"The line cannot be read: {error}.", remedy="Close the quotation mark.") from None
-        return self.parse_args(words)
 
 
 @cache
@@ -138,11 +114,3 @@ def job_names() -> list[str]:
         return [job.name if " " not in job.name else repr(job.name) for job in job_client().jobs()]
     except LabwrightError:
         return []
-
-
-def quiet(parser: LineParser, line: str) -> Any:
-    """The parsed line, or None when it asked for help, which is printed."""
-    try:
-        return parser.parse_line(line)
-    except HelpShown:
-        return None

@@ -16,17 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from labwright.api.job_client import JobClient, split_parameter
 from labwright.api.parameters import from_text
-from labwright.magics.job_words import (
-    LineParser,
-    Shown,
-    completions,
-    job_client,
-    job_names,
-    quiet,
-    shown_job,
-    shown_jobs,
-    shown_run,
-)
+from labwright.magics.job_words import Shown, completions, job_client, job_names, shown_job, shown_jobs, shown_run
+from labwright.magics.line_parser import LineParser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -66,7 +57,7 @@ def parser() -> LineParser:
 
 
 def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
-    asked = quiet(parser(), line)
+    asked = parser().parse_line(line)
     if asked is None:
         return None
     jobs = job_client()

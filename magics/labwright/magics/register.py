@@ -10,17 +10,17 @@ from typing import Any
 from labwright.api.errors import InvalidRequest, NotFound
 from labwright.magics import mlflow_plugin
 from labwright.magics.card import Card
-from labwright.magics.track import Parser, import_mlflow, mended, workspace_of
+from labwright.magics.line_parser import LineParser
+from labwright.magics.track import import_mlflow, mended, workspace_of
 
 ALIAS = re.compile(r"(?!v\d+$)[A-Za-z][\w-]{0,63}")
 
 
-def parser() -> Parser:
-    made = Parser(prog="%register", description="Register the last logged model.", add_help=False)
+def parser() -> LineParser:
+    made = LineParser(prog="%register", description="Register the last logged model.")
     made.add_argument("name", help="the registered model; a new version when it exists")
     made.add_argument("--run", help="id of the run whose model it is; the last one when absent")
     made.add_argument("--alias", help="a name for this version, such as champion")
-    made.add_argument("--help", "-h", action="store_true", help="show this")
     return made
 
 

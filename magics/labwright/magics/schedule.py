@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from labwright.api.errors import InvalidRequest
 from labwright.api.job_client import read_notebook, split_parameter
-from labwright.magics.job_words import LineParser, completions, job_client, quiet, shown_job, shown_run, this_notebook
+from labwright.magics.job_words import completions, job_client, shown_job, shown_run, this_notebook
+from labwright.magics.line_parser import LineParser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -52,7 +53,7 @@ def parser() -> LineParser:
 
 
 def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
-    asked = quiet(parser(), line)
+    asked = parser().parse_line(line)
     if asked is None:
         return None
     path = Path(asked.notebook).expanduser() if asked.notebook else this_notebook()

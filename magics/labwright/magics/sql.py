@@ -6,7 +6,6 @@ the notebook's variable of that name and never pasted.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import datetime
 import decimal
@@ -15,7 +14,6 @@ import json
 import numbers
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from labwright.api import names
 from labwright.api.client import Client, endpoints_from
 from labwright.api.errors import BadQuery, InvalidRequest, LabwrightError, Unavailable
+from labwright.magics.line_parser import LineParser
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -194,16 +193,8 @@ def origin(environ: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that neither exits nor writes to stderr."""
-
-    def error(self, message: str) -> Any:
-        raise InvalidRequest(f"{self.prog}: {message}.", remedy=f"Type {self.prog} --help.")
-
-
-def parser(prog: str) -> Parser:
-    options = Parser(prog=prog, description="Run SQL on a connection; the result is a DataFrame.", add_help=False)
-    options.add_argument("-h", "--help", action="store_true", help="show this")
+def parser(prog: str) -> LineParser:
+    options = LineParser(prog=prog, description="Run SQL on a connection; the result is a DataFrame.")
     options.add_argument("-o", "--output", metavar="NAME", help="store the result in this variable, and show one line")
     options.add_argument("--as", dest="form", choices=FORMS, default="pandas", help="what the result is (pandas)")
     options.add_argument("--limit", type=int, metavar="N", help="stop after so many rows")
@@ -218,12 +209,11 @@ def run(line: str, cell: str | None, shell: InteractiveShell) -> Any:
         head, sql = split_line(line)
     else:
         head, sql = line, cell
-    try:
-        given = options.parse_args(shlex.split(head))
-    except ValueError as error:
-        raise InvalidRequest(f"The options cannot be read: {error}.") from None
-    if given.help or not sql.strip():
-        print(options.format_help())
+    given = options.parse_line(head)
+    if given is None:
+        return None
+    if not sql.strip():
+        options.print_help()
         return None
     if given.output and not given.output.isidentifier():
         raise InvalidRequest(f"'{given.output}' is no variable's name.", remedy="Use letters, digits and _.")

@@ -5,21 +5,20 @@ Saying `%track NAME` again ends that run and begins the next.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import json
 import logging
 import os
-import shlex
 from contextlib import closing
-from typing import Any, NoReturn
+from typing import Any
 
 from labwright.api import names
 from labwright.api.client import Client
-from labwright.api.errors import InvalidRequest, LabwrightError, NotFound, Unavailable
+from labwright.api.errors import LabwrightError, NotFound, Unavailable
 from labwright.magics import mlflow_plugin
 from labwright.magics.card import Card
+from labwright.magics.line_parser import LineParser
 
 log = logging.getLogger("labwright.magics")
 
@@ -36,29 +35,10 @@ AUTOLOGGED = {
 MAX_VALUE = 500
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a line as our error; prints its help and stops there."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidRequest(f"{self.prog}: {message}.", remedy=f"Type {self.prog} --help.")
-
-    def parse_line(self, line: str) -> argparse.Namespace | None:
-        """The arguments, or None when help was asked for and printed."""
-        try:
-            words = shlex.split(line)
-        except ValueError:
-            raise InvalidRequest(f"{self.prog}: a quote is not closed.", remedy="Close it.") from None
-        if "-h" in words or "--help" in words:
-            print(self.format_help())
-            return None
-        return self.parse_args(words)
-
-
-def parser() -> Parser:
-    made = Parser(prog="%track", description="Log runs of this notebook into an experiment.", add_help=False)
+def parser() -> LineParser:
+    made = LineParser(prog="%track", description="Log runs of this notebook into an experiment.")
     made.add_argument("name", nargs="?", help="the experiment; 'stop' ends tracking; nothing shows what is on")
     made.add_argument("--group", help="share it with this group of yours, instead of keeping it to yourself")
-    made.add_argument("--help", "-h", action="store_true", help="show this")
     return made
 
 
