@@ -30,7 +30,7 @@ def parser() -> LineParser:
         prog="%cluster",
         description="Clusters of Dask and Spark. `client` and `spark` are there in the next cell, without an import.",
     )
-    verbs = top.add_subparsers(dest="verb", metavar="list|start|scale|stop|use")
+    verbs = top.add_subparsers(dest="verb", metavar="verb")
 
     def verb(name: str, help: str) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=help, description=help.replace("%%", "%"))

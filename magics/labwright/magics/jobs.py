@@ -30,7 +30,7 @@ def parser() -> LineParser:
         prog="%jobs",
         description="Your jobs. JOB is a name, an id, or a number of the list; RUN an id, JOB#3, or JOB for its last.",
     )
-    verbs = made.add_subparsers(dest="verb", metavar="|".join(VERBS))
+    verbs = made.add_subparsers(dest="verb", metavar="verb")
     verbs.add_parser("list", help="all jobs, newest first (also without a word)").add_argument("search", nargs="?")
     for verb, text in {
         "show": "a job and its runs",
