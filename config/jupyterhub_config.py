@@ -1,6 +1,7 @@
 """JupyterHub's entry. Everything stands in labwright.hub.configuration; what you set below it wins.
 
 To change it, put your own jupyterhub_config.py beside your workbench.yaml. Another login than the embedded one:
+    from labwright.hub.configuration import configure
     c = get_config()
     configure(c)
     c.JupyterHub.authenticator_class = "github"  # docs/how-to/admin.md has the rest
