@@ -58,6 +58,7 @@ def test_a_row_that_was_tampered_with_breaks_the_chain(database: Database, audit
             connection.execute(sa.text(statement))
     with database.read() as connection:
         assert audit.page(connection).intact is False
+        assert audit.page(connection, search="nothing").intact is False  # though the row is not shown
 
 
 def test_a_trail_that_cannot_be_written_is_logged_once_until_it_can(

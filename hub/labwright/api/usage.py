@@ -145,5 +145,5 @@ class AuditRow(Wire):
 
 class AuditPage(Wire):
     items: list[AuditRow]
-    intact: bool = Field(description="Whether the hash chain holds over what is shown.")
+    intact: bool = Field(description="Whether the hash chain holds over the whole trail.")
     next: int | None = None

@@ -10,7 +10,7 @@ export interface Ask {
 
 export interface AuditPage {
   items: AuditRow[];
-  /** Whether the hash chain holds over what is shown. */
+  /** Whether the hash chain holds over the whole trail. */
   intact: boolean;
   next: number | null;
 }
