@@ -286,6 +286,16 @@ def test_queries_are_audited_for_the_one_who_asked(service) -> None:
     assert all(item["who"] == "bob" for item in service.client("bob").get("/audit").json()["items"])
 
 
+def test_a_search_of_the_trail_finds_the_rows_with_its_words_and_no_others(service) -> None:
+    for statement in ("SELECT 1 AS needle", "SELECT 1 AS straw"):
+        for person in ("alice", "bob"):
+            rows(ask(service.client(person), "lake", statement))
+    for person, whose in (("admin", {"alice", "bob"}), ("bob", {"bob"})):
+        found = service.client(person).get("/audit", params={"search": "AS needle"}).json()["items"]
+        assert {item["who"] for item in found} == whose
+        assert all("AS needle" in str(item["details"]) for item in found)
+
+
 def test_an_admin_adds_grants_and_removes_a_connection_and_the_secret_stays_inside(service, warehouse) -> None:
     admin, bob = service.client("admin"), service.client("bob")
     canary = "canary-Pa55/word+%40"

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 
 from labwright.api import names
 from labwright.api.usage import Ask, Quota, QuotaLine, ReservationRequest, server_key
+from labwright.hub.data import openapi
 from labwright.hub.usage.admin import shown_quota
 
 from .conftest import trail_away
@@ -36,6 +37,8 @@ class PlayedHub:
         self.app.add_api_route("/hub/api/user", self.user)
         self.app.add_api_route("/hub/api/", lambda: {"version": "6"})
         self.app.add_api_route("/hub/api/users/{name}/server", self.stop, methods=["DELETE"])
+        self.asked_of_data: dict[str, str] = {}
+        self.app.add_api_route("/services/data/api/v1/audit", self.audit)
 
     async def token(self, request: Request) -> Response:
         form = parse_qs((await request.body()).decode())
@@ -54,14 +57,20 @@ class PlayedHub:
         self.stopped.append(name)
         return Response(status_code=204)
 
+    async def audit(self, request: Request) -> Response:
+        """The data service's."""
+        self.asked_of_data = dict(request.query_params)
+        return JSONResponse({"items": [], "intact": True})
+
 
 @pytest.fixture(scope="module")
 def hub(bench: Any) -> Iterator[PlayedHub]:
     played = PlayedHub()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", bench.settings.hub_port))
+    listeners = [socket.socket(), socket.socket()]
+    for listener, port in zip(listeners, (bench.settings.hub_port, bench.settings.data_port), strict=True):
+        listener.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(played.app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listeners}, daemon=True)
     thread.start()
     bench.settings.service_token_file("core").write_text("core-secret")
     yield played
@@ -127,6 +136,14 @@ def test_an_admin_sees_who_runs_what_and_stops_it(bench: Any, hub: PlayedHub, br
     table = browser.get("/services/core/admin/usage.csv").text
     assert table.splitlines()[0].startswith("since,until,user,account")
     assert ",ida,user:ida,server,small," in table
+
+
+def test_a_search_asks_data_only_for_what_its_trail_knows(hub: PlayedHub, browser: httpx.Client) -> None:
+    log_in(browser, hub)
+    assert browser.get("/services/core/admin", params={"search": "flights"}).status_code == 200
+    route = openapi.document()["paths"]["/services/data/api/v1/audit"]["get"]
+    assert hub.asked_of_data["search"] == "flights"
+    assert hub.asked_of_data.keys() <= {parameter["name"] for parameter in route["parameters"]}
 
 
 def test_less_than_a_cent_is_not_shown_as_nothing(bench: Any, hub: PlayedHub, browser: httpx.Client) -> None:

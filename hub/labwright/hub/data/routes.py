@@ -249,9 +249,9 @@ def audit(
     before: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     who: str | None = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
 ) -> AuditPage:
     """The trail, newest first: everybody's for admins, one's own rows for others."""
+    whose = who if caller.admin else caller.name
     with service.store.database.read() as connection:
-        return service.store.audit.page(
-            connection, before=before, who=who if caller.admin else caller.name, limit=limit
-        )
+        return service.store.audit.page(connection, before=before, who=whose, search=search, limit=limit)

@@ -114,7 +114,7 @@ class AdminPages:
 
     async def _data_audit(self, session: Session, search: str) -> dict[str, Any]:
         """Data's trail, fetched as the admin: core has no right of its own to it."""
-        params = {"everybody": "true", "limit": "50"} | ({"search": search} if search else {})
+        params = {"limit": "50"} | ({"search": search} if search else {})
         trail: dict[str, Any] = {"service": "data", "page": None, "reason": "The data service does not answer."}
         try:
             answer = await self._core.http.get(
