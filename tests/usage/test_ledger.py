@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from alembic.migration import MigrationContext
 
 from labwright.api.errors import Conflict, InvalidRequest, QuotaExceeded
 from labwright.api.usage import Ask, ReservationRequest
+from labwright.hub.core.__main__ import ledger_of
 from labwright.hub.core.schema import metadata
 from labwright.hub.database import Database
+from labwright.hub.settings import from_environment
 from labwright.hub.usage.clock import read_steady
 from labwright.hub.usage.ledger import SqlLedger
 from labwright.hub.usage.limits import budget_notice
@@ -147,6 +150,26 @@ def test_the_machines_gpus_are_given_once_whoever_pays(database: Database, bench
     reasons = {card.slug: card.reason for card in cards}
     assert reasons["small"] is None
     assert reasons["gpu"] == "This machine has no GPU free, and this needs 1. Choose a profile without."
+
+
+@pytest.mark.parametrize(("spawner", "available"), [("local", False), ("kubernetes", True)])
+def test_a_pods_gpus_are_not_looked_for_on_this_machine(
+    database: Database, bench: Any, clock: Any, tmp_path: Path, spawner: str, available: bool
+) -> None:
+    settings = from_environment({"LABWRIGHT_HOME": str(tmp_path), "LABWRIGHT_SPAWNER": spawner})
+    ledger = ledger_of(settings, bench, gpus=0)
+    with database.read() as connection:
+        cards = profile_cards(ledger, connection, bench(), user="alice", groups=["research"], now=clock.now())
+    assert {card.slug: card.available for card in cards} == {"small": True, "gpu": available}
+    for kind in ("run", "cluster"):  # these are this machine's processes, wherever servers run
+        with pytest.raises(QuotaExceeded, match="This machine has no GPU free"):
+            reserve(database, ledger, clock, key=kind, kind=kind, group="research", ask={"gpu": 1})
+
+
+def test_pods_take_no_gpu_from_this_machines_runs(database: Database, bench: Any, clock: Any) -> None:
+    ledger = SqlLedger(bench, steady=clock.steady, gpus=1, servers_here=False)
+    reserve(database, ledger, clock, key="pod", group="research", ask={"gpu": 2})
+    reserve(database, ledger, clock, key="run:1", kind="run", group="research", ask={"gpu": 1})
 
 
 def test_a_changed_file_holds_for_the_next_ask(database: Database, ledger: SqlLedger, clock: Any, bench: Any) -> None:

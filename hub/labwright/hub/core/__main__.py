@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import uvicorn
 
 from labwright.hub.core.app import AREAS, build_core, create_app
-from labwright.hub.settings import from_environment
+from labwright.hub.settings import Settings, from_environment
 from labwright.hub.usage.ledger import SqlLedger
 from labwright.spawner import listeners
 from labwright.spawner.gpus import count_gpus
 from labwright.spawner.local import LocalLauncher
+from labwright.spawner.profiles import Workbench
 from labwright.spawner.workbench import WatchedWorkbench
 
 log = logging.getLogger("labwright.core")
@@ -24,7 +26,7 @@ def main() -> None:
     workbench = WatchedWorkbench(settings.workbench_file, lambda problem: log.error("%s", problem))
     core = build_core(
         settings,
-        ledger=SqlLedger(workbench, gpus=count_gpus()),
+        ledger=ledger_of(settings, workbench, gpus=count_gpus()),
         launcher=LocalLauncher(settings.launcher_socket),
         workbench=workbench,
     )
@@ -36,6 +38,11 @@ def main() -> None:
         timeout_graceful_shutdown=3,  # event streams never end by themselves
     )
     uvicorn.Server(config).run([listeners.bind(settings.core_port, held=settings.by_user)])
+
+
+def ledger_of(settings: Settings, workbench: Callable[[], Workbench], *, gpus: int) -> SqlLedger:
+    """The ledger of a core on a machine with so many GPUs."""
+    return SqlLedger(workbench, gpus=gpus, servers_here=settings.spawner == "local")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ columns = reservations.c
 class SqlLedger:
     """The `Ledger` of core over its database. `workbench` gives the quotas in force at that moment.
 
-    `gpus`: how many there are, where everything runs on one machine; None leaves that to a scheduler.
+    `gpus`: how many this machine has for what runs on it; None counts none. `servers_here`: whether servers run on it;
+    those that are pods leave GPUs to the cluster's scheduler.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class SqlLedger:
         *,
         steady: Callable[[], Steady] = read_steady,
         gpus: int | None = None,
+        servers_here: bool = True,
     ) -> None:
         self._workbench = workbench
         self._gpus = gpus
+        self._elsewhere = () if servers_here else ("server",)
         self._steady = steady
 
     def reserve(self, connection: sa.Connection, request: ReservationRequest, *, now: datetime) -> Reservation:
@@ -132,7 +135,7 @@ class SqlLedger:
 
     def refusal(self, connection: sa.Connection, account: str, ask: Ask, *, now: datetime) -> QuotaExceeded | None:
         """Why a server with this ask could not be started now, or None."""
-        if lacking := self._lacking(connection, ask, now):
+        if lacking := self._lacking(connection, "server", ask, now):
             return lacking
         limits = limits_of(rule_for(self._workbench(), account))
         used, spent = self._used(connection, account, now), self._spent(connection, account, now)
@@ -201,7 +204,7 @@ class SqlLedger:
     ) -> None:
         if request.ask.gpu and self._gpus:
             self._lock(connection, MACHINE)
-        if lacking := self._lacking(connection, request.ask, now):
+        if lacking := self._lacking(connection, request.kind, request.ask, now):
             raise lacking
         limits = limits_of(rule_for(workbench, account))
         used = self._used(connection, account, now)
@@ -235,11 +238,11 @@ class SqlLedger:
             raise Conflict(f"'{request.key}' is held by somebody else.", remedy="Choose another name.")
         return self._get(connection, id, now)
 
-    def _lacking(self, connection: sa.Connection, ask: Ask, now: datetime) -> QuotaExceeded | None:
+    def _lacking(self, connection: sa.Connection, kind: str, ask: Ask, now: datetime) -> QuotaExceeded | None:
         """Why this machine cannot give the GPUs, whoever asks."""
-        if self._gpus is None or not ask.gpu:
+        if self._gpus is None or not ask.gpu or kind in self._elsewhere:
             return None
-        query = sa.select(sa.func.coalesce(sa.func.sum(columns.gpu), 0))
+        query = sa.select(sa.func.coalesce(sa.func.sum(columns.gpu), 0)).where(columns.kind.not_in(self._elsewhere))
         held = connection.execute(query.where(columns.ended.is_(None), columns.expires > now)).scalar_one()
         left = max(self._gpus - int(held), 0)
         if ask.gpu <= left:
