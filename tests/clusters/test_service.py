@@ -93,6 +93,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
         profiles=(
             Profile("small", "Small", 1, 1 << 30, "user", 0.05),
             Profile("lab", "Lab", 4, 8 << 30, "user", 1.0, groups=("lab",)),
+            Profile("gpus", "Two GPUs", 4, 8 << 30, "user", 4.0, gpu={"nvidia.com/gpu": 2}),
         ),
         idle=Idle(cluster_seconds=600),
     )
@@ -120,6 +121,16 @@ async def test_a_cluster_is_booked_before_it_starts_and_given_back_when_it_ends(
     assert office.service.get(made.id, ALICE).state == "stopped"
     assert office.ledger.held == {}
     assert office.audit() == ["cluster.end", "cluster.stop", "cluster.start"]
+
+
+def test_each_worker_of_a_profile_with_gpus_takes_them(office: Office) -> None:
+    made = office.service.create(ClusterRequest(engine="dask", workers=2, profile="gpus"), ALICE)
+    held = office.ledger.held[f"cluster:{made.id}"]
+    assert held.ask.gpu == 4
+    office.service.scale(made.id, 1, ALICE)
+    assert office.ledger.held[f"cluster:{made.id}"].ask.gpu == 2
+    small = office.service.create(ClusterRequest(engine="spark", workers=2), ALICE)
+    assert office.ledger.held[f"cluster:{small.id}"].ask.gpu == 0
 
 
 async def test_a_full_quota_refuses_and_nothing_starts(office: Office) -> None:

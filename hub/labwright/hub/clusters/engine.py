@@ -23,6 +23,7 @@ class ClusterRow:
     profile: str
     cpu: float
     memory_bytes: int
+    gpu: int
     price_per_hour: float
     workers_wanted: int
     target: Literal["running", "stopped"]

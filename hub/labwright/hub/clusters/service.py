@@ -52,6 +52,7 @@ class ClusterService:
                 profile=profile.slug,
                 cpu=profile.cpu,
                 memory_bytes=profile.memory_bytes,
+                gpu=profile.gpu_count,
                 price_per_hour=profile.price_per_hour,
                 workers_wanted=max(ask.workers, 1) if ask.engine == "spark" else ask.workers,
                 target="running",
@@ -245,6 +246,7 @@ def reservation(cluster: ClusterRow) -> ReservationRequest:
         ask=Ask(
             cpu=cluster.cpu * count,
             memory_bytes=cluster.memory_bytes * count,
+            gpu=cluster.gpu * count,
             count=1,
             price_per_hour=cluster.price_per_hour * count,
         ),

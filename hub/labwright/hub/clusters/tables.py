@@ -18,6 +18,7 @@ clusters = sa.Table(
     sa.Column("profile", sa.Text, nullable=False),
     sa.Column("cpu", sa.Float, nullable=False),  # of one worker
     sa.Column("memory_bytes", sa.BigInteger, nullable=False),  # of one worker
+    sa.Column("gpu", sa.Integer, nullable=False, server_default="0"),  # of one worker
     sa.Column("price_per_hour", sa.Float, nullable=False),  # of one worker
     sa.Column("workers_wanted", sa.Integer, nullable=False),
     sa.Column("target", sa.Text, nullable=False),  # running, stopped

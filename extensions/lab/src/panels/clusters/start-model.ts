@@ -60,15 +60,21 @@ export class StartModel extends Store<StartState> {
 
 /** The profiles that a worker may have, the smallest first, as core chooses when none is said. */
 export function sizes(me: Me | undefined): ProfileCard[] {
-  const gpus = (card: ProfileCard): number => Object.values(card.gpu).reduce((sum, each) => sum + each, 0);
   return [...(me?.profiles ?? [])].sort(
     (a, b) => gpus(a) - gpus(b) || a.cpu - b.cpu || a.price_per_hour - b.price_per_hour
   );
 }
 
+function gpus(card: ProfileCard): number {
+  return Object.values(card.gpu).reduce((sum, each) => sum + each, 0);
+}
+
 /** '2 CPU · 4 GB · 0.10 €/h': all workers together. */
 export function totals(card: ProfileCard, workers: number, currency: string | undefined): string {
   const size = [`${trimmed(card.cpu * workers, 2)} CPU`, bytes(card.memory_bytes * workers)];
+  if (gpus(card) > 0) {
+    size.push(`${gpus(card) * workers} GPU`);
+  }
   return [...size, `${money(card.price_per_hour * workers, currency)}/h`].join(' · ');
 }
 
@@ -87,7 +93,8 @@ export function room(me: Me, card: ProfileCard, workers: number): Room {
     clusters: 1,
     cpu: card.cpu * workers,
     memory_bytes: card.memory_bytes * workers,
-    budget: 0
+    budget: 0,
+    ...(gpus(card) > 0 ? { gpu: gpus(card) * workers } : {})
   };
   const limited = lines.filter(line => line.limit !== null && asked[line.resource] !== undefined);
   const tooMuch = (line: QuotaLine): boolean => {
@@ -108,6 +115,8 @@ function amount(line: QuotaLine, value: number, currency: string): string {
       return money(value, currency);
     case 'cpu':
       return `${trimmed(value, 2)} CPU`;
+    case 'gpu':
+      return `${count(value)} GPU`;
     default:
       return value === 1 ? '1 cluster' : `${count(value)} clusters`;
   }

@@ -67,6 +67,15 @@ describe('the form that starts a cluster', () => {
     expect(room(me, large, 1)).toEqual({ left: ['0.00 €'], short: ['0.00 €'] });
   });
 
+  it('counts the GPUs of every worker', () => {
+    const gpus = card('gpus', 1, 4, { gpu: { 'nvidia.com/gpu': 2 } });
+    const mine = { ...me, quotas: [{ account: 'user:alice', lines: [line('gpu', 3)] }] } as unknown as Me;
+    expect(totals(gpus, 2, 'EUR')).toBe('2 CPU · 4 GB · 4 GPU · 8.00 €/h');
+    expect(room(mine, gpus, 1)).toEqual({ left: ['3 GPU'], short: [] });
+    expect(room(mine, gpus, 2).short).toEqual(['3 GPU']);
+    expect(room(mine, small, 2)).toEqual({ left: [], short: [] });
+  });
+
   it('stays open when the start is refused', async () => {
     const refused = new Response(JSON.stringify({ code: 'quota-exceeded', detail: 'Full.' }), { status: 409 });
     const answers: Record<string, unknown> = { 'GET core/clusters': { items: [] }, 'POST core/clusters': refused };
