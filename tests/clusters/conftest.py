@@ -199,6 +199,21 @@ class World:
         assert found is not None
         return found
 
+    def user_python_fails(self, saying: str) -> None:
+        """From now on whatever is started in the people's environment says this and ends with code 3."""
+        self.settings.python("user").write_text(f"#!/bin/sh\necho '{saying}' >&2\nexit 3\n")
+
+    async def logs_named_in(self, reason: str, owner: str = "alice") -> str:
+        """What the person reads who does as the reason says, once nothing else is left of the cluster."""
+        pattern = reason.partition("tail ~/")[2]
+        home = self.settings.homes / owner
+
+        async def cleaned() -> bool:
+            return not any((home / ".local/share/labwright/clusters").iterdir())
+
+        await until(cleaned)
+        return "".join(file.read_text() for file in home.glob(pattern))
+
     async def restart_core(self) -> None:
         await self.core_stack.aclose()
         self.core = await start_core(self)

@@ -209,6 +209,15 @@ async def test_a_cluster_made_by_code_at_the_gateway_is_booked_and_listed(world:
     assert (await world.cluster(item["id"]))["workers_wanted"] == 1
 
 
+async def test_a_dask_cluster_that_cannot_start_says_where_its_logs_are(world: World) -> None:
+    world.user_python_fails("dask is not installed here")
+    made = await world.start(engine="dask", workers=1)
+    failed = await world.until_state(made["id"], "failed")
+    assert failed["reason"].startswith("Its scheduler ended.")
+    assert "dask is not installed here" in await world.logs_named_in(failed["reason"])
+    assert world.ledger.held == {}
+
+
 async def test_a_socket_of_the_dashboard_passes_for_the_owner_alone(world: World) -> None:
     import websockets
 

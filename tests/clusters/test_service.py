@@ -189,6 +189,22 @@ async def test_a_cluster_that_dies_is_failed_with_the_reason_and_given_back(offi
     assert office.ledger.held == {}
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [("starting", None, "It did not start within 3 minutes."), ("ended", "It crashed.", "It crashed.")],
+)
+async def test_a_cluster_that_failed_says_where_its_logs_are(
+    office: Office, state: str, reason: str, said: str
+) -> None:
+    made = office.service.create(ClusterRequest(engine="dask"), ALICE)
+    office.engine.seen = Observation(state, reason=reason, logs="Its logs are there.")  # type: ignore[arg-type]
+    await office.rounds(1)
+    office.clock.offset = timedelta(minutes=4)
+    await office.rounds(1)
+    ended = office.service.get(made.id, ALICE)
+    assert (ended.state, ended.reason) == ("failed", f"{said} Its logs are there.")
+
+
 async def test_an_engine_that_is_away_delays_and_loses_nothing(office: Office) -> None:
     there, office.engine = office.engine, EngineThatIsAway()
     made = office.service.create(ClusterRequest(engine="dask"), ALICE)

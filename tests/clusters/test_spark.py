@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -81,13 +80,13 @@ async def test_spark_answers_its_owner_and_nobody_else_and_stops_whole(world: Wo
 
 
 async def test_a_spark_server_that_cannot_start_fails_with_a_reason(world: World) -> None:
-    python_of_user = world.settings.python("user")
-    python_of_user.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'raise SystemExit(3)'\n")
+    world.user_python_fails("There is no Java here.")
     made = await world.start(engine="spark", workers=1)
     failed = await world.until_state(made["id"], "failed")
     assert "ended with code 3" in failed["reason"]
     assert world.launcher.names.count("spark") == 3  # tried again, since a port may have been taken
     assert world.ledger.held == {}
+    assert await world.logs_named_in(failed["reason"]) == "There is no Java here.\n"
 
 
 def test_the_bundled_java_is_found_when_the_machine_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from labwright.api import names
 from labwright.api.client import raise_for_problem
 from labwright.api.clusters import ClusterAddress
 from labwright.api.errors import Unavailable
+from labwright.hub.cluster_folders import where_logs_are
 from labwright.hub.clusters.engine import ClusterRow, Observation, Started
 from labwright.hub.core.context import Core
 from labwright.hub.untrusted import NoAnswer, ask_json
@@ -42,12 +43,12 @@ class DaskEngine:
         report = (await self._list()).get(cluster.id)
         if report is None:
             return Observation("ended", reason="The Dask gateway no longer knows it. Start a new one.")
-        status = report["status"]
+        status, logs = report["status"], where_logs_are(report["name"])
         if status == "pending":
-            return Observation("starting", memory_bytes=report["memory_bytes"])
+            return Observation("starting", memory_bytes=report["memory_bytes"], logs=logs)
         if status != "running":
             reason = report["reason"] or ("Its scheduler ended." if status == "failed" else None)
-            return Observation("ended", reason=reason)
+            return Observation("ended", reason=reason, logs=logs)
         if report["workers_allowed"] != cluster.workers_wanted or not report["scaled"]:
             await self.scale(cluster)
         counts = await self._counts(report)

@@ -58,7 +58,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Observation:
-    """How a cluster is. `activity` is any text that changes when it works; `busy` says that it works now."""
+    """How a cluster is. `activity` is any text that changes when it works; `busy` says that it works now.
+
+    `logs` is a sentence: where its owner finds them once nothing else is left of it.
+    """
 
     state: Literal["starting", "running", "ended"]
     workers: int = 0
@@ -67,6 +70,7 @@ class Observation:
     activity: str = ""
     dashboard: str | None = None
     reason: str | None = None
+    logs: str = ""
 
 
 class Engine(Protocol):

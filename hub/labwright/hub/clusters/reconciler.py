@@ -98,7 +98,7 @@ class Reconciler:
         elif seen.state == "starting":
             if self._core.now() - cluster.created > START_DEADLINE:
                 await engine.stop(cluster)
-                await self._failed(cluster, "It did not start within 3 minutes. Its log says more.")
+                await self._failed(cluster, "It did not start within 3 minutes.", seen.logs)
         else:
             await self._runs(cluster, seen)
 
@@ -120,9 +120,10 @@ class Reconciler:
         if cluster.started is None and cluster.engine == "spark" and cluster.attempts < ATTEMPTS:
             await run_in_threadpool(lambda: self._service.record(cluster, remote=None))
         else:
-            await self._failed(cluster, seen.reason)
+            await self._failed(cluster, seen.reason, seen.logs)
 
-    async def _failed(self, cluster: ClusterRow, reason: str | None) -> None:
+    async def _failed(self, cluster: ClusterRow, reason: str | None, logs: str = "") -> None:
+        reason = f"{reason} {logs}".strip() if reason else None
         await run_in_threadpool(self._service.ended, cluster, "failed" if reason else "stopped", reason)
 
     async def _runs(self, cluster: ClusterRow, seen: Observation) -> None:

@@ -18,6 +18,7 @@ import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from labwright.api.clusters import ClusterAddress
+from labwright.hub.cluster_folders import clean_up, cluster_folder, where_logs_are
 from labwright.hub.clusters.engine import ClusterRow, Observation, Started
 from labwright.hub.core.context import Core
 from labwright.hub.untrusted import NoAnswer, ask_json
@@ -25,7 +26,6 @@ from labwright.spawner import listeners
 from labwright.spawner.accounts import account_number
 from labwright.spawner.launcher import Limits, Principal
 
-STATE_FOLDER = ".local/share/labwright/clusters"
 JVM_OVERHEAD_BYTES = 512 << 20
 START_SECONDS = 120.0
 
@@ -43,14 +43,13 @@ class SparkEngine:
         return base64.urlsafe_b64encode(self._secret("connect", cluster)).decode().rstrip("=")
 
     async def start(self, cluster: ClusterRow, idle_seconds: int) -> Started:
-        principal = Principal(cluster.owner)
-        folder = await self._core.launcher.prepare(principal) / STATE_FOLDER / cluster.id
+        folder = await cluster_folder(self._core.launcher, cluster.owner, cluster.id)
         port, ui_port = free_ports(2)
         memory = cluster.memory_bytes * cluster.workers_wanted
         # A third of the memory, at least half a gigabyte, is left to Python workers and the JVM outside its heap.
         heap = min(int(memory * 0.65), memory - JVM_OVERHEAD_BYTES)
         launched = await self._core.launcher.launch(
-            principal,
+            Principal(cluster.owner),
             [str(self._core.settings.python("user")), "-m", "labwright.kernels.cluster_process", "spark"],
             env={
                 "LABWRIGHT_CLUSTER_FOLDER": str(folder),
@@ -95,12 +94,12 @@ class SparkEngine:
     async def observe(self, cluster: ClusterRow) -> Observation:
         assert cluster.remote is not None
         status = await self._core.launcher.status(cluster.remote)
+        logs = where_logs_are(cluster.id)
         if not status.running:
             code = "" if status.exit_code is None else f" with code {status.exit_code}"
-            reason = status.reason or f"The Spark server ended{code}; its spark.log says more."
-            return Observation("ended", reason=reason)
+            return Observation("ended", reason=status.reason or f"The Spark server ended{code}.", logs=logs)
         if not (await answers(cluster.port) and self._is_owners(cluster)):
-            return Observation("starting", memory_bytes=status.memory_bytes)
+            return Observation("starting", memory_bytes=status.memory_bytes, logs=logs)
         busy, activity = await self._activity(cluster)
         return Observation(
             "running", cluster.workers_wanted, status.memory_bytes, busy, activity, dashboard=cluster.dashboard
@@ -131,11 +130,7 @@ class SparkEngine:
         if cluster.remote is None:
             return True
         await self._core.launcher.stop(cluster.remote, grace_seconds=5.0)
-        principal = Principal(cluster.owner)
-        folder = await self._core.launcher.prepare(principal) / STATE_FOLDER / cluster.id
-        await self._core.launcher.launch(
-            principal, ["/bin/rm", "-rf", str(folder)], env={}, limits=Limits(), name="spark-cleanup"
-        )
+        await clean_up(self._core.launcher, cluster.owner, cluster.id)
         return True
 
     def address(self, cluster: ClusterRow) -> ClusterAddress:

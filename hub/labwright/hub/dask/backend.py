@@ -19,11 +19,11 @@ from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.db_base import Cluster, DBBackendBase, Worker
 
 from labwright.api.errors import LabwrightError
+from labwright.hub.cluster_folders import clean_up, cluster_folder
 from labwright.hub.dask.admission import CoreDoor
 from labwright.hub.dask.authentication import current_caller
 from labwright.spawner.launcher import Launcher, Limits, Principal
 
-STATE_FOLDER = Path(".local/share/labwright/clusters")  # below the person's home
 # In each process of a cluster: what one TLS connection leaves behind ends no other.
 TLS_PRELOAD = "labwright.kernels.tls_errors"
 STARTER = ("-m", "labwright.kernels.cluster_process")
@@ -103,8 +103,7 @@ class LaunchedBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has 
 
     # Processes.
     async def folder(self, cluster: Cluster) -> Path:
-        home = await self.launcher.prepare(Principal(cluster.username))
-        return home / STATE_FOLDER / str(cluster.name)
+        return await cluster_folder(self.launcher, cluster.username, cluster.name)
 
     async def start_process(self, cluster: Cluster, command: Sequence[str], env: dict[str, str], name: str) -> str:
         folder = await self.folder(cluster)
@@ -169,11 +168,8 @@ class LaunchedBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has 
     async def do_stop_cluster(self, cluster: Cluster) -> None:
         if id := cluster.state.get("launched"):
             await self.launcher.stop(id)
-        if folder := cluster.state.get("folder"):
-            # Only the person may write there, so the person's own process removes it.
-            await self.launcher.launch(
-                Principal(cluster.username), ["/bin/rm", "-rf", folder], env={}, limits=Limits(), name="dask-cleanup"
-            )
+        if cluster.state.get("folder"):
+            await clean_up(self.launcher, cluster.username, cluster.name)
 
     async def do_start_worker(self, worker: Worker) -> AsyncIterator[dict[str, Any]]:
         command = self.get_worker_command(worker.cluster, worker.name)
