@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from jupyterhub import orm
+from postgresql import PostgreSQL
 from traitlets.config import Config
 
 from labwright.api.errors import InvalidRequest
@@ -63,3 +65,16 @@ def test_a_local_hub_does_not_load_the_clusters_client() -> None:
     look = "import sys, labwright.hub.configuration; print([m for m in sys.modules if 'kube' in m])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_hub_moves_to_postgresql_by_its_address_alone(tmp_path: Path, postgresql: PostgreSQL) -> None:
+    hub = configured(settings_with(tmp_path)).JupyterHub
+    hub.db_url = postgresql.new_database()  # as somebody's own jupyterhub_config.py does
+    session = orm.new_session_factory(hub.db_url, **hub.db_kwargs)()
+    try:
+        session.add(orm.User(name="alice"))
+        session.commit()
+        assert session.query(orm.User).count() == 1
+    finally:
+        session.close()
+        session.get_bind().dispose()

@@ -65,7 +65,7 @@ def _hub(c: Any, settings: Settings) -> None:
     hub.bind_url = settings.public_url
     hub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}"
     hub.db_url = f"sqlite:///{settings.hub_folder}/jupyterhub.sqlite"
-    hub.db_kwargs = hub_database.options(hub.db_url)
+    hub.db_kwargs = hub_database.OPTIONS
     hub.cookie_secret_file = str(settings.hub_folder / "cookie_secret")
     hub.upgrade_db = True
     if settings.by_user:

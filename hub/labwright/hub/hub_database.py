@@ -11,20 +11,16 @@ import sqlite3
 from typing import Any
 
 
-class WriteAheadConnection(sqlite3.Connection):
-    """A connection whose commits go to the log and do not wait for the disk."""
+def keep_a_log(connection: Any, _record: Any) -> None:
+    """Let a new connection's commits go to the log and not wait for the disk. Other databases stay as they are."""
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    # In place of WAL some file systems and databases in memory answer the mode that they keep.
+    if connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",):
+        connection.execute("PRAGMA synchronous=NORMAL")
+        # JupyterHub copies the file alone before it upgrades it: what a killed hub left in the log goes in first.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        # In place of WAL some file systems and databases in memory answer the mode that they keep.
-        if self.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",):
-            self.execute("PRAGMA synchronous=NORMAL")
-            # JupyterHub copies the file alone before it upgrades it: what a killed hub left in the log goes in first.
-            self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-
-def options(url: str) -> dict[str, Any]:
-    """`JupyterHub.db_kwargs` for this address: what SQLAlchemy's engine is made with."""
-    if not url.startswith("sqlite:"):
-        return {}
-    return {"connect_args": {"check_same_thread": False, "factory": WriteAheadConnection}}
+# `JupyterHub.db_kwargs`, for every database: an option of SQLite's would keep a hub from opening PostgreSQL.
+OPTIONS = {"pool_events": [(keep_a_log, "connect")]}
