@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from workbench import run_labwright, workbench_settings
 
+from labwright.api.errors import Conflict
 from labwright.hub import supervision
 from labwright.hub.people import ADMINS, People, generate_password
 from labwright.hub.programs import programs, supervisor_configuration
@@ -157,8 +158,14 @@ def test_people_have_generated_passwords_and_the_last_admin_stays(tmp_path: Path
     assert renewed != password
     assert people.check("admin", renewed)
     assert not people.check("admin", password)
-    with pytest.raises(Exception, match="last administrator"):
+    with pytest.raises(Conflict, match="last administrator"):
         people.remove("admin")
+    with pytest.raises(Conflict, match="last administrator"):
+        people.set_groups("admin", ("research",))
+    people.set_groups("admin", ("research", ADMINS))
+    people.add("alice", (ADMINS,))
+    people.set_groups("admin", ())
+    assert [person.groups for person in people.all().values()] == [(), (ADMINS,)]
     for name in ("../x", "A", "", "a b", "a\n"):
         with pytest.raises(Exception, match="cannot be a name"):
             people.add(name, ())

@@ -100,14 +100,13 @@ class People:
         with self._changing() as people:
             old = _existing(people, name)
             people[name] = Person(name, groups, old.salt, old.hash)
+            _check_admins(people, name, old)
 
     def remove(self, name: str) -> None:
         with self._changing() as people:
-            _existing(people, name)
-            others = [person for person in people.values() if person.name != name and ADMINS in person.groups]
-            if ADMINS in people[name].groups and not others:
-                raise Conflict(f"'{name}' is the last administrator.", remedy="Make another one first.")
+            old = _existing(people, name)
             del people[name]
+            _check_admins(people, name, old)
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Person]]:
@@ -131,6 +130,12 @@ def _existing(people: dict[str, Person], name: str) -> Person:
     if name not in people:
         raise NotFound("person", name)
     return people[name]
+
+
+def _check_admins(people: dict[str, Person], name: str, old: Person) -> None:
+    """Refuse a change that takes the last administrator away; `people` are those after it."""
+    if ADMINS in old.groups and not any(ADMINS in person.groups for person in people.values()):
+        raise Conflict(f"'{name}' is the last administrator.", remedy="Make another one first.")
 
 
 def _check_names(name: str, groups: tuple[str, ...]) -> None:
