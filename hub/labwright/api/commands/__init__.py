@@ -1,8 +1,8 @@
 """The command line. `labwright --help` lists the verbs; each part registers its own by entry point.
 
 The group `labwright.commands` in pyproject.toml maps a verb to a click command, which is a function of its module. The
-list of verbs reads their first lines without importing them; a verb whose dependencies are not in this environment
-(the services' in a user's) is not listed, and says so when it is called.
+list of verbs reads their first lines without importing them; a verb of the services is not listed in a person's
+environment, and says where it works when it is called.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for entry in entry_points(group="labwright.commands"):
             if entry.name == cmd_name:
-                try:
-                    command: click.Command = entry.load()
-                except ImportError as error:
-                    return unavailable(cmd_name, error.name or "a package")
+                command: click.Command = entry.load() if has_a_place(entry) else out_of_place(cmd_name)
                 return command
         return None
 
@@ -73,13 +70,15 @@ def has_a_place(entry: EntryPoint) -> bool:
     return not entry.value.startswith("labwright.hub.") or find_spec("supervisor") is not None
 
 
-def unavailable(verb: str, missing: str) -> click.Command:
-    @click.command(verb, help=f"(needs {missing}, which this environment does not have)")
-    def command() -> None:
-        raise LabwrightError(
-            f"'labwright {verb}' needs {missing}, which this environment does not have.",
-            remedy="Run it with the hub's environment (.envs/hub/bin/labwright).",
-        )
+def out_of_place(verb: str) -> click.Command:
+    """Stands for a verb of the services in a person's environment, whatever follows it on the line."""
+    text = f"'labwright {verb}' is for who runs the workbench, on its machine."
+    remedy = f"Run '.envs/hub/bin/labwright {verb}' in its checkout there, with sudo if root started it."
+
+    @click.command(verb, help=f"{text} {remedy}", context_settings={"ignore_unknown_options": True})
+    @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
+    def command(rest: tuple[str, ...]) -> None:
+        raise LabwrightError(text, remedy=remedy)
 
     return command
 
