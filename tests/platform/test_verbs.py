@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -31,3 +32,10 @@ def test_the_list_of_verbs_has_those_that_work_here() -> None:
     assert {"jobs", "run", "login", "usage"} <= verbs
     assert verbs & {"people", "config", "doctor", "down", "up"} == set()
     assert "is for who runs the workbench" in " ".join(in_a_persons_environment("people", "--help").stdout.split())
+
+
+def test_login_names_the_hubs_page_as_its_menu_does() -> None:
+    menu = (CHECKOUT / "hub" / "labwright" / "hub" / "templates" / "page.html").read_text()
+    link = re.search(r'href="{{ base_url }}token"[^>]*>(\w+)</a>', menu)
+    assert link
+    assert f"the hub's page '{link[1]}'" in " ".join(in_a_persons_environment("login", "--help").stdout.split())

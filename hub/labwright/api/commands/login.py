@@ -19,7 +19,7 @@ TOKEN_DAYS = 30
 
 @click.command("login")
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where your browser finds Labwright.")
-@click.option("--token", envvar="LABWRIGHT_TOKEN", help="A token from the hub's page 'Token'; asked for otherwise.")
+@click.option("--token", envvar="LABWRIGHT_TOKEN", help="A token from the hub's page 'Tokens'; asked for otherwise.")
 @click.option("--user", default=None, help="Log in with this name and a password instead of a token.")
 @click.option("--password", envvar="LABWRIGHT_PASSWORD", help="Asked for when --user is given.")
 def command(url: str, token: str | None, user: str | None, password: str | None) -> None:
@@ -29,7 +29,7 @@ def command(url: str, token: str | None, user: str | None, password: str | None)
         raise InvalidRequest(f"'{url}' is no address.", remedy="Give it as http://host:port.")
     if user is not None:
         token = new_token(url, user, password or click.prompt("Password", hide_input=True))
-    token = token or click.prompt("Token (from the hub's page 'Token')", hide_input=True).strip()
+    token = token or click.prompt("Token (from the hub's page 'Tokens')", hide_input=True).strip()
     core, data = f"{url}{names.CORE_PREFIX}", f"{url}{names.DATA_PREFIX}"
     check(Endpoints(core, data, token=token))
     write_private(CREDENTIALS.expanduser(), json.dumps({"core": core, "data": data, "token": token}, indent=2))
@@ -54,7 +54,7 @@ def new_token(url: str, user: str, password: str) -> str:
     if answer.status_code in (401, 403):
         raise NotAuthenticated("The name or the password is wrong.")
     if answer.is_error:
-        raise LabwrightError(f"The hub gave no token ({answer.status_code}).", remedy="Make one on its page 'Token'.")
+        raise LabwrightError(f"The hub gave no token ({answer.status_code}).", remedy="Make one on its page 'Tokens'.")
     token: str = answer.json()["token"]
     return token
 

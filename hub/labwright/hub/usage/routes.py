@@ -55,7 +55,7 @@ def whose(caller: Caller, everybody: bool) -> str | None:
     if not caller.admin:
         raise Forbidden(
             "Only an admin sees everybody.",
-            remedy="Leave out everybody to see yours, or use an admin's token from the hub's page 'Token'.",
+            remedy="Leave out everybody to see yours, or use an admin's token from the hub's page 'Tokens'.",
         )
     return None
 
