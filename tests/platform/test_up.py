@@ -29,6 +29,7 @@ def test_up_tells_what_is_ready_and_doctor_what_still_starts() -> None:
             assert "mlflow follow" in said
             # MLflow has its turn after all others, and takes seconds itself.
             assert re.search(r"mlflow: (starting, for|does not run yet|answers)", checked.stdout), checked.stdout
+            assert re.search(r"limits: (control groups: |no control group for memory)", checked.stdout), checked.stdout
             assert "BAD" not in checked.stdout
             assert checked.returncode == 0
         finally:

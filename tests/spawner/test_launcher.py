@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labwright.api.errors import InvalidRequest, NotFound, Unavailable
+from labwright.hub.diagnosis import check_limits
 from labwright.spawner import cgroups
 from labwright.spawner.accounts import PREFIX, slug_for
 from labwright.spawner.launcher import Launcher, Limits, Principal, Status
@@ -251,6 +252,22 @@ async def test_memory_is_limited_and_processor_time_is_measured(launcher: Any) -
 
 def test_out_of_memory_is_told_before_the_signal() -> None:
     assert "ran out of memory" in describe_exit(-9, out_of_memory=True, stopping=False)
+
+
+async def test_doctor_says_without_root_too_what_limits_memory(launcher: Any) -> None:
+    """Not what doctor's own shell might do, but what the launcher did with a process."""
+    launched = await launcher.client.launch(
+        ALICE, ["sleep", "60"], env={}, limits=Limits(memory_bytes=1 << 30), name="test"
+    )
+    (finding,) = await asyncio.to_thread(lambda: list(check_limits(launcher.client)))
+    assert finding.part == "limits"
+    assert (finding.state, launched.enforced) in {("good", "cgroup"), ("note", "rlimit")}
+    assert ("control groups: " in finding.text) == (finding.state == "good")
+
+
+async def test_doctor_says_nothing_of_limits_while_the_launcher_is_away(tmp_path: Path) -> None:
+    nobody = LocalLauncher(tmp_path / "launcher.sock")
+    assert await asyncio.to_thread(lambda: list(check_limits(nobody))) == []
 
 
 def test_control_groups_of_another_manager_are_left_alone(tmp_path: Path) -> None:

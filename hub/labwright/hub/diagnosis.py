@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from labwright.hub.damage import damages
 from labwright.hub.installation import misplaced
 from labwright.hub.programs import exists, programs
 from labwright.hub.settings import SERVICES, Settings
-from labwright.spawner import cgroups, workbench
+from labwright.spawner import workbench
+from labwright.spawner.local import LocalLauncher
 
 # How long after the workbench's start a silent service counts as starting.
 STARTING_SECONDS = {"mlflow": 90.0, "*": 20.0}
@@ -43,6 +45,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
         yield Finding("workbench", "bad", text, remedy)
         return
     yield Finding("workbench", "good", f"up at {settings.public_url}")
+    yield from check_limits(LocalLauncher(settings.launcher_socket))
     yield from check_permissions(settings)
     yield from check_programs(settings)
     yield from check_tokens(settings)
@@ -71,11 +74,16 @@ def check_isolation(settings: Settings) -> Iterator[Finding]:
         yield Finding("isolation", "bad", f"people's servers cannot start: {closed} is closed", f"chmod o+x {closed}")
     else:
         yield Finding("isolation", "good", "each person's processes run under an account of their own")
-    groups = cgroups.detect("labwright-doctor")
-    if groups is not None:
-        cgroups.remove(list(set(groups.parents.values())))
-    if groups is not None and groups.limits_memory:
-        yield Finding("limits", "good", f"control groups: {', '.join(groups.parents)}")
+
+
+def check_limits(launcher: LocalLauncher) -> Iterator[Finding]:
+    """What the launcher limits people's processes by: another shell's control groups, as ours, would not tell."""
+    try:
+        controllers = asyncio.run(launcher.controllers())
+    except LabwrightError:
+        return  # the launcher's own finding says so
+    if "memory" in controllers:
+        yield Finding("limits", "good", f"control groups: {', '.join(controllers)}")
     else:
         yield Finding(
             "limits",

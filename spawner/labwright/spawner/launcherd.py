@@ -67,6 +67,7 @@ class LauncherService:
             "signal": self.send_signal,
             "stop": self.stop,
             "list": self.list_running,
+            "controllers": self.list_controllers,
             "stop_all": self.stop_all,
         }
 
@@ -150,6 +151,9 @@ class LauncherService:
     async def list_running(self, ask: dict[str, Any]) -> dict[str, Any]:
         alive = [record for record in self._records.all() if not record.ended]
         return {"processes": [{"id": r.id, "principal": r.principal, "name": r.name, "pid": r.pid} for r in alive]}
+
+    async def list_controllers(self, ask: dict[str, Any]) -> dict[str, Any]:
+        return {"controllers": sorted(self._groups.parents) if self._groups else []}
 
     async def stop_all(self, ask: dict[str, Any]) -> dict[str, Any]:
         # Core puts the run of a stopped runner back and starts another one, which nobody would end any more.

@@ -62,6 +62,11 @@ class LocalLauncher:
         processes: list[dict[str, Any]] = (await self._ask({"op": "list"}))["processes"]
         return processes
 
+    async def controllers(self) -> list[str]:
+        """What control groups limit for a launch with its children together: cpu, memory, pids, or nothing."""
+        controllers: list[str] = (await self._ask({"op": "controllers"}))["controllers"]
+        return controllers
+
     async def stop_all(self, *, grace_seconds: float = 5.0) -> int:
         """End every person's processes; how many there were."""
         reply = await self._ask({"op": "stop_all", "grace_seconds": grace_seconds}, DEADLINE_SECONDS + grace_seconds)
