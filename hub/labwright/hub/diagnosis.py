@@ -98,11 +98,13 @@ def check_tools(settings: Settings) -> Iterator[Finding]:
         path = settings.python(environment)
         if not path.exists():
             yield Finding(f"environment {environment}", "bad", f"{path} is missing", "make up")
-    java = supervision.find_java(settings)
+    java = supervision.java_of_spark(settings)
     if java:
         yield Finding("Java", "good", str(java))
     else:
-        yield Finding("Java", "note", "none, so Spark will not start", "make up installs one from a wheel")
+        yield Finding(
+            "Java", "note", f"{supervision.NO_JAVA}, so Spark will not start", "make up installs one from a wheel"
+        )
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium:
         yield Finding("Chromium", "good", chromium)

