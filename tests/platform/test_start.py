@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from workbench import run_labwright, workbench_settings
+from click.testing import CliRunner
+from workbench import CHECKOUT, run_labwright, workbench_settings
 
 from labwright.api.errors import Conflict
 from labwright.hub import supervision
+from labwright.hub.commands.config import command as config
+from labwright.hub.commands.place import remember, settings_for
 from labwright.hub.people import ADMINS, People, generate_password
 from labwright.hub.programs import programs, supervisor_configuration
 from labwright.hub.settings import Settings
@@ -69,6 +74,31 @@ def test_what_somebody_may_do_is_explained_by_the_groups_they_are_in(settings: S
     assert refused.returncode == 1
     assert "There is no person 'bo'." in refused.stderr
     assert "--group" in refused.stderr
+
+
+def test_verbs_find_the_port_and_the_file_of_the_last_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LABWRIGHT_HOME", "LABWRIGHT_PORT", "LABWRIGHT_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    home, file = tmp_path / "home", tmp_path / "my workbench.yaml"
+    shutil.copy(CHECKOUT / "config" / "workbench.yaml", file)
+    standard = settings_for(str(home), None)
+    started = workbench_settings(home, port=20000, LABWRIGHT_CONFIG=str(file))
+    home.mkdir()
+    remember(started)
+    found = settings_for(str(home), None)
+    assert (found.port, found.workbench_file) == (20000, file)
+    monkeypatch.setenv("LABWRIGHT_HOME", str(home))
+    assert f"{file} is good" in CliRunner().invoke(config, ["check"]).output
+    monkeypatch.setenv("LABWRIGHT_CONFIG", str(tmp_path / "other.yaml"))
+    found = settings_for(None, 21000)
+    assert (found.port, found.workbench_file) == (21000, tmp_path / "other.yaml")
+    # A checkout's own file is not held on to: the next version has another checkout.
+    remember(replace(started, workbench_file=standard.workbench_file))
+    monkeypatch.delenv("LABWRIGHT_CONFIG")
+    assert settings_for(None, None).workbench_file == standard.workbench_file
+    assert list(home.iterdir()) == [home / "port"]
+    (home / "port").write_text("nonsense")
+    assert settings_for(None, None).port == standard.port
 
 
 def test_a_port_in_use_is_said_with_its_holder_and_the_remedy(settings: Settings) -> None:

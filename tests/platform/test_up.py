@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
-from workbench import CHECKOUT, password_in, reachable_folder, run_labwright, workbench_settings
+from workbench import CHECKOUT, labwright_command, password_in, reachable_folder, run_labwright, workbench_settings
 
 from labwright.hub import supervision
 from labwright.hub.settings import Settings
@@ -49,5 +51,8 @@ def test_a_service_that_cannot_start_is_named_with_its_log() -> None:
             assert "The service 'hub' ends whenever it is started." in done.stderr
             assert str(Path(settings.logs) / "hub.log") in done.stderr
             assert "Traceback" not in done.stdout
+            without = {key: text for key, text in settings.as_environment().items() if key != "LABWRIGHT_CONFIG"}
+            looked = subprocess.run(labwright_command("doctor"), env={**os.environ, **without}, capture_output=True)
+            assert str(settings.workbench_file) in looked.stdout.decode()
         finally:
             stopped_in_the_end(settings)

@@ -13,7 +13,6 @@ from labwright.api.errors import Forbidden, LabwrightError
 from labwright.api.money import money
 from labwright.hub.commands.place import settings_for
 from labwright.hub.people import People
-from labwright.hub.settings import from_environment
 from labwright.hub.spawn_page import describe_size, format_bytes
 from labwright.spawner import workbench
 from labwright.spawner.profiles import QuotaRule, Workbench, profiles_for
@@ -32,7 +31,7 @@ def command() -> None:
 @FILE
 def check(path: Path | None) -> None:
     """Say what is wrong with the file: line, column, what and the fix. Exits 2 when something is."""
-    path = path or from_environment().workbench_file
+    path = path or settings_for(None, None).workbench_file
     found = workbench.load(path)
     click.echo(f"{path} is good: {len(found.profiles)} profiles, {len(found.quotas)} quotas.")
 
@@ -49,7 +48,7 @@ def schema() -> None:
 @FILE
 def explain(user: str, groups: tuple[str, ...], path: Path | None) -> None:
     """Say which profiles, limits and grants somebody has, and by which entry."""
-    path = path or from_environment().workbench_file
+    path = path or settings_for(None, None).workbench_file
     groups = tuple(group for group in groups or groups_of(user) if group != "everyone")
     found = workbench.load(path)
     click.echo(f"{user}, in {', '.join(('everyone', *groups))}:")
@@ -90,7 +89,7 @@ def groups_of(user: str) -> tuple[str, ...]:
 @FILE
 def diff(new: Path, path: Path | None) -> None:
     """Say what NEW would change, entry by entry, before it takes the place of the workbench's file."""
-    changes = differences(workbench.load(path or from_environment().workbench_file), workbench.load(new))
+    changes = differences(workbench.load(path or settings_for(None, None).workbench_file), workbench.load(new))
     click.echo("\n".join(changes) or "Nothing changes.")
 
 

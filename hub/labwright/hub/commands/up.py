@@ -7,7 +7,7 @@ import time
 import click
 
 from labwright.hub import supervision
-from labwright.hub.commands.place import remember_port, settings_for
+from labwright.hub.commands.place import remember, settings_for
 from labwright.hub.installation import install
 from labwright.hub.people import FIRST_ADMIN
 from labwright.hub.programs import exists, programs
@@ -34,7 +34,7 @@ def command(home: str | None, port: int | None, wait: bool, foreground: bool) ->
         for warning in supervision.check_machine(settings):
             click.echo(f"warning: {warning}", err=True)
         password = install(settings, tuple(declared.groups))
-        remember_port(settings)
+        remember(settings)
         click.echo(f"Starting the workbench in {settings.home} …")
         if password:
             show_password(password)
