@@ -98,6 +98,10 @@ def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(work
     deleted = labwright(workplace, "jobs", "delete", "daily", "--yes")
     assert deleted.stdout == f"daily is deleted; 'labwright jobs restore {job['id']}' brings it back.\n"
     assert job["id"] in labwright(workplace, "jobs", "list", "--deleted", "--json").stdout
+    of_notebook = labwright(workplace, "jobs", "list", "--deleted", "--notebook", str(path), "--json")
+    assert [found["id"] for found in json.loads(of_notebook.stdout)] == [job["id"]]
+    elsewhere = labwright(workplace, "jobs", "list", "--notebook", str(path.with_name("hourly.ipynb")))
+    assert elsewhere.stdout == "No job runs 'hourly.ipynb'.\n"
     nothing = labwright(workplace, "jobs", "list", "--deleted", "--search", "hourly")
     assert nothing.stdout == "No deleted job has 'hourly' in its name or path.\n"
     again = labwright(workplace, *words)

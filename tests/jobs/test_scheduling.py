@@ -144,6 +144,25 @@ def test_lists_come_in_pages(alice: Client, workplace: Workplace) -> None:
     assert alice.core("GET", "/jobs", params={"search": "%3"})["items"] == []
 
 
+def test_jobs_are_found_by_their_whole_name_or_notebook(alice: Client, bob: Client) -> None:
+    content = job_request("1")["notebook"]["content"]
+    for client, name, path in (
+        (alice, "late", "a/late.ipynb"),
+        (alice, "late too", "a/late.ipynb"),
+        (alice, "later", "a/a/late.ipynb"),
+        (bob, "late", "a/late.ipynb"),
+    ):
+        client.core("POST", "/jobs", json={"name": name, "notebook": {"path": path, "content": content}})
+
+    def found(**asked: Any) -> list[str]:
+        return [job["name"] for job in alice.core("GET", "/jobs", params=asked)["items"]]
+
+    assert found(name="late") == ["late"]
+    assert found(notebook="a/late.ipynb") == ["late too", "late"]
+    assert found(notebook="a/late.ipynb", name="late") == ["late"]
+    assert found(notebook="late.ipynb") == found(name="Late") == found(name="") == []
+
+
 def all_routes() -> list[tuple[str, str]]:
     both = ((names.API, routes.router), ("", protocol.router))
     return [

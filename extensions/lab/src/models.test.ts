@@ -270,6 +270,19 @@ describe('Jobs', () => {
     expect(await sendSnapshot(api, 'x.ipynb', { cells: [] })).toBe(1);
     expect(services.asked.filter(each => each.startsWith('PATCH'))).toEqual(['PATCH core/jobs/a']);
   });
+
+  it('sends a snapshot to each job that follows the notebook, however many jobs there are', async () => {
+    const asked = 'GET core/jobs?limit=200&notebook=x+y.ipynb';
+    const { services, api } = made({
+      'GET core/jobs': { items: [], next: null },
+      [asked]: { items: [{ id: 'c', follow: true, notebook_path: 'x y.ipynb' }], next: 'c' },
+      [`${asked}&after=c`]: { items: [{ id: 'a', follow: true, notebook_path: 'x y.ipynb' }], next: null },
+      'PATCH core/jobs/a': {},
+      'PATCH core/jobs/c': {}
+    });
+    expect(await sendSnapshot(api, 'x y.ipynb', { cells: [] })).toBe(2);
+    expect(services.asked.filter(each => each.startsWith('PATCH'))).toEqual(['PATCH core/jobs/c', 'PATCH core/jobs/a']);
+  });
 });
 
 describe('the Schedule form', () => {
@@ -333,5 +346,38 @@ describe('the Schedule form', () => {
     await model.open();
     expect(await model.submit()).toEqual({ job: { id: 'j7' }, run: { id: 'r8' } });
     expect(Object.keys(services.sent.at(-2) as object).sort()).toEqual(['group', 'notebook', 'parameters', 'profile']);
+  });
+
+  it('knows the job of the name that is typed, however many jobs there are', async () => {
+    const { api } = made({
+      'GET core/jobs': { items: [], next: null },
+      'GET core/jobs?limit=200&name=late': { items: [{ id: 'j1', name: 'late' }], next: null },
+      'GET core/jobs?limit=200&name=a%26b': { items: [{ id: 'j2', name: 'a&b' }], next: null }
+    });
+    const model = new ScheduleModel(api, { path: 'late.ipynb', content: {} }, 'Europe/Berlin');
+    await model.open();
+    expect(model.existing?.id).toBe('j1');
+    await model.rename('lat');
+    expect(model.existing).toBeUndefined();
+    await Promise.all([model.rename('late'), model.rename(' a&b ')]);
+    expect(model.existing?.id).toBe('j2');
+    await model.rename('');
+    expect(model.existing).toBeUndefined();
+  });
+
+  it('learns of a job that was given the name meanwhile when the service refuses a second one', async () => {
+    const answers: Record<string, unknown> = {
+      'POST core/notebooks/inspect': { parameters_schema: { properties: {} }, kernel: 'python3', cells: 1 },
+      'GET core/me': { profiles: [], currency: 'EUR' },
+      'GET core/jobs': { items: [], next: null },
+      'POST core/jobs': new Response(JSON.stringify({ code: 'conflict', detail: "You already have a job 'late'." }), { status: 409 })
+    };
+    const { api } = made(answers);
+    const model = new ScheduleModel(api, { path: 'late.ipynb', content: {} }, 'Europe/Berlin');
+    await model.open();
+    answers['GET core/jobs'] = { items: [{ id: 'j1', name: 'late' }], next: null };
+    expect(await model.submit()).toBeUndefined();
+    expect(model.state.problem?.code).toBe('conflict');
+    expect(model.existing?.id).toBe('j1');
   });
 });

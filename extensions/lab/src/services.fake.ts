@@ -4,7 +4,7 @@ import { Live } from './api/live';
 /** A page that is looked at. */
 export const page = { hidden: false, addEventListener: () => undefined };
 
-/** Answers by 'METHOD path', and remembers what it was asked. */
+/** Answers by 'METHOD path?query', else by 'METHOD path', and remembers what it was asked. */
 export class Services implements Transport {
   readonly asked: string[] = [];
   readonly sent: unknown[] = [];
@@ -15,7 +15,7 @@ export class Services implements Transport {
     const key = `${method} ${path.split('?')[0]}`;
     this.asked.push(`${method} ${path}`);
     this.sent.push(options?.json);
-    const answer = this.answers[key];
+    const answer = this.answers[`${method} ${path}`] ?? this.answers[key];
     if (answer instanceof Response) {
       return answer.clone();
     }

@@ -64,13 +64,26 @@ class JobClient:
         schema = self.inspect(content).parameters_schema
         return {name: from_text(schema, name, text) for name, text in texts.items()}
 
-    def jobs(self, search: str | None = None, *, deleted: bool = False) -> list[Job]:
+    def jobs(
+        self,
+        search: str | None = None,
+        *,
+        name: str | None = None,
+        notebook: str | None = None,
+        deleted: bool = False,
+    ) -> list[Job]:
         """All of them, or all that were deleted, newest first."""
         found: list[Job] = []
         after: str | None = None
         while True:
-            given = {"after": after, "search": search, "deleted": "true" if deleted else None}
-            params = {"limit": 200, **{name: value for name, value in given.items() if value}}
+            given = {
+                "after": after,
+                "search": search,
+                "name": name,
+                "notebook": notebook,
+                "deleted": "true" if deleted else None,
+            }
+            params = {"limit": 200, **{key: value for key, value in given.items() if value is not None}}
             page = JobPage.model_validate(self._client.core("GET", "/jobs", params=params))
             found += page.items
             if page.next is None:
@@ -81,11 +94,9 @@ class JobClient:
         """A job by its name, its id, or its number in the list (1 is the newest)."""
         if reference.startswith("job-"):
             return Job.model_validate(self._client.core("GET", f"/jobs/{reference}"))
-        everything = self.jobs()
-        for job in everything:
-            if job.name == reference:
-                return job
-        if reference.isdigit() and 1 <= int(reference) <= len(everything):
+        if named := self.jobs(name=reference):
+            return named[0]
+        if reference.isdigit() and 1 <= int(reference) <= len(everything := self.jobs()):
             return everything[int(reference) - 1]
         raise NotFound("job", reference)
 
@@ -93,7 +104,7 @@ class JobClient:
         """The id of a deleted job by its name, the last one deleted when there are several, or by its id."""
         if reference.startswith("job-"):
             return reference
-        named = [job for job in self.jobs(reference, deleted=True) if job.name == reference]
+        named = self.jobs(name=reference, deleted=True)
         if not named:
             raise NotFound("deleted job", reference)
         return max(named, key=lambda job: job.updated).id
@@ -192,9 +203,8 @@ class JobClient:
             "policy": dict(policy or {}),
         }
         names = [request["name"]] if schedule else [request["name"], f"{request['name']} (by hand)"]
-        taken = {job.name: job for job in self.jobs(search=request["name"])}
         for candidate in names:
-            job = taken.get(candidate)
+            job = next(iter(self.jobs(name=candidate)), None)
             if job is None:
                 return self.submit({**request, "name": candidate})
             if schedule or job.schedule is None:

@@ -85,8 +85,9 @@ def add_jobs(app: FastAPI, world: World) -> None:
     listed = [job("j1", "late_flights", daily, runs[0]), job("j2", "clean weather", None, None)]
 
     @app.get(f"{CORE}/jobs")
-    def get_jobs(search: str = "") -> jobs.JobPage:
+    def get_jobs(search: str = "", name: str = "", notebook: str = "") -> jobs.JobPage:
         found = [] if world.fault == "empty" else [each for each in listed if search in each.name]
+        found = [each for each in found if name in ("", each.name) and notebook in ("", each.notebook_path)]
         return jobs.JobPage(items=found)
 
     @app.post(f"{CORE}/jobs", status_code=201)

@@ -7,6 +7,9 @@ import { asProblem, problemFrom } from './problem';
 export type Part = 'core' | 'data' | 'mlflow';
 export type Query = Record<string, string | number | boolean | undefined>;
 
+/** `search` looks in name and path; `name` and `notebook` (a path) are whole. */
+export type WhichJobs = { search?: string; name?: string; notebook?: string; after?: string };
+
 /** The door's own answer, `labwright/status`. */
 export interface ServerStatus {
   profile: string | null;
@@ -60,7 +63,8 @@ export class Api {
   example = (name: string): Promise<Record<string, unknown>> => this.json('GET', `examples/${seg(name)}`);
   me = (): Promise<m.Me> => this.core('GET', 'me');
 
-  jobs = (search = ''): Promise<m.JobPage> => this.core('GET', 'jobs', undefined, { limit: 200, search });
+  /** The newest of them. */
+  jobs = (which: WhichJobs = {}): Promise<m.JobPage> => this.core('GET', 'jobs', undefined, { limit: 200, ...which });
   job = (id: string): Promise<m.Job> => this.core('GET', `jobs/${seg(id)}`);
   createJob = (ask: m.JobRequest): Promise<m.Job> => this.core('POST', 'jobs', ask);
   updateJob = (id: string, change: m.JobUpdate): Promise<m.Job> => this.core('PATCH', `jobs/${seg(id)}`, change);
@@ -96,6 +100,18 @@ export class Api {
     this.data('GET', `connections/${seg(connection)}/tables/${seg(schema)}/${seg(table)}/preview`, undefined, {
       limit: 100
     });
+
+  /** As many as there are, page by page. */
+  async everyJob(which: WhichJobs): Promise<m.Job[]> {
+    const found: m.Job[] = [];
+    let after: string | undefined;
+    do {
+      const page = await this.jobs({ ...which, after });
+      found.push(...page.items);
+      after = page.next ?? undefined;
+    } while (after !== undefined);
+    return found;
+  }
 
   async runLog(id: string): Promise<string> {
     return (await this.send('GET', `core/runs/${seg(id)}/log`)).text();

@@ -16,7 +16,7 @@ from labwright.api.commands import EXIT_FAILED
 from labwright.api.commands.run import followed
 from labwright.api.commands.table import print_table
 from labwright.api.errors import InvalidRequest
-from labwright.api.job_client import JobClient, duration, echo_error, split_parameter, state_sentence
+from labwright.api.job_client import JobClient, duration, echo_error, path_in_home, split_parameter, state_sentence
 from labwright.api.jobs import Job
 from labwright.api.parameters import from_text
 
@@ -41,15 +41,19 @@ def echo_json(found: BaseModel | Sequence[BaseModel]) -> None:
 
 @command.command("list")
 @click.option("--search", default=None, help="Only names and paths that contain this.")
+@click.option("--notebook", type=click.Path(path_type=Path), help="Only jobs that run this notebook.")
 @click.option("--deleted", is_flag=True, help="Those that were deleted, for 'labwright jobs restore'.")
 @as_json
-def list_jobs(search: str | None, deleted: bool, raw: bool) -> None:
+def list_jobs(search: str | None, notebook: Path | None, deleted: bool, raw: bool) -> None:
     """Jobs, newest first."""
-    found = client().jobs(search, deleted=deleted)
+    path = path_in_home(notebook) if notebook else None
+    found = client().jobs(search, notebook=path, deleted=deleted)
+    asked = [f"has '{search}' in its name or path"] if search else []
+    asked += [f"runs '{path}'"] if path else []
     if raw:
         echo_json(found)
-    elif search and not found:
-        click.echo(f"No {'deleted ' if deleted else ''}job has '{search}' in its name or path.")
+    elif asked and not found:
+        click.echo(f"No {'deleted ' if deleted else ''}job {' and '.join(asked)}.")
     elif deleted and not found:
         click.echo("No job was deleted.")
     elif not found:

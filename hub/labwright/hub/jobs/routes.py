@@ -85,10 +85,12 @@ def list_jobs(
     after: After = None,
     limit: Limit = 100,
     search: Annotated[str | None, Query(max_length=200)] = None,
+    name: Annotated[str | None, Query(max_length=200)] = None,
+    notebook: Annotated[str | None, Query(max_length=1024)] = None,
     deleted: bool = False,
 ) -> JobPage:
-    """The caller's jobs, newest first, or those that were deleted; `search` looks in name and path."""
-    return jobs.list(caller, after=after, limit=limit, search=search, deleted=deleted)
+    """The caller's jobs, newest first, or those deleted: by `name`, by `notebook`, or with `search` in either."""
+    return jobs.list(caller, after=after, limit=limit, search=search, name=name, notebook=notebook, deleted=deleted)
 
 
 @router.get("/jobs/{job_id}")

@@ -81,12 +81,27 @@ class Jobs:
         return {"notebook_path": path, "source_digest": self._artifacts.put(data), "parameters_schema": schema}
 
     def list(
-        self, caller: Caller, *, after: str | None, limit: int, search: str | None, deleted: bool = False
+        self,
+        caller: Caller,
+        *,
+        after: str | None,
+        limit: int,
+        search: str | None,
+        name: str | None,
+        notebook: str | None,
+        deleted: bool,
     ) -> JobPage:
         now = self._core.now()
         with self._core.database.read() as connection:
             rows = store.list_jobs(
-                connection, caller.name, after=after, limit=limit + 1, search=search, deleted=deleted
+                connection,
+                caller.name,
+                after=after,
+                limit=limit + 1,
+                search=search,
+                name=name,
+                notebook=notebook,
+                deleted=deleted,
             )
             page = rows[:limit]
             last = store.last_runs(connection, [row.id for row in page])

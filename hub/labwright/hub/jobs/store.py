@@ -77,7 +77,9 @@ def list_jobs(
     *,
     after: str | None,
     limit: int,
-    search: str | None,
+    search: str | None = None,
+    name: str | None = None,
+    notebook: str | None = None,
     deleted: bool = False,
 ) -> Sequence[sa.Row[Any]]:
     """Newest first, those that are there or those that were deleted; `after` is the last id of the page before."""
@@ -85,6 +87,10 @@ def list_jobs(
     query = sa.select(jobs).where(jobs.c.owner == owner, which)
     if after:
         query = query.where(jobs.c.id < after)
+    if name is not None:
+        query = query.where(jobs.c.name == name)
+    if notebook is not None:
+        query = query.where(jobs.c.notebook_path == notebook)
     if search:
         pattern = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = query.where(jobs.c.name.ilike(pattern, escape="\\") | jobs.c.notebook_path.ilike(pattern, escape="\\"))

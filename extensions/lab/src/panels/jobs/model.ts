@@ -63,7 +63,7 @@ export class JobsModel extends ActingStore<JobsState> {
 
   async refresh(): Promise<void> {
     const { search } = this.state;
-    const jobs = await load(this.state.jobs, async () => (await this._api.jobs(search)).items);
+    const jobs = await load(this.state.jobs, async () => (await this._api.jobs({ search })).items);
     if (search !== this.state.search) {
       return;
     }

@@ -22,8 +22,8 @@ export type Preset = (typeof PRESETS)[number];
 export interface ScheduleState {
   inspection: Loadable<Inspection>;
   me: Loadable<Me>;
-  /** The person's jobs, to say when a name is taken. */
-  jobs: readonly Job[];
+  /** The person's job that had the chosen name when it was last looked up. */
+  named: Job | undefined;
   fields: readonly Field[];
   name: string;
   values: Readonly<Record<string, string | boolean>>;
@@ -60,7 +60,7 @@ export class ScheduleModel extends Store<ScheduleState> {
     super({
       inspection: LOADING,
       me: LOADING,
-      jobs: [],
+      named: undefined,
       fields: [],
       name: nameOf(notebook.path),
       values: {},
@@ -80,25 +80,42 @@ export class ScheduleModel extends Store<ScheduleState> {
   }
 
   async open(): Promise<void> {
-    const [inspection, me, jobs] = await Promise.all([
+    const [inspection, me] = await Promise.all([
       load(this.state.inspection, () => this._api.inspect(this.notebook.content)),
       load(this.state.me, () => this._api.me()),
-      load<readonly Job[]>({ value: this.state.jobs, problem: undefined }, async () => (await this._api.jobs()).items)
+      this.lookUp()
     ]);
     const fields = fieldsOf(inspection.value?.parameters_schema ?? {});
     const values = Object.fromEntries(fields.map(field => [field.name, asText(field)]));
     const cards = me.value?.profiles ?? [];
     const known = cards.find(card => card.slug === this.state.profile && card.available);
     const profile = (known ?? cards.find(card => card.available))?.slug ?? this.state.profile;
-    this.set({ inspection, me, jobs: jobs.value ?? [], fields, values: { ...values, ...this.state.values }, profile });
+    this.set({ inspection, me, fields, values: { ...values, ...this.state.values }, profile });
   }
 
   /** The person's own job that has the chosen name: sending changes it instead of making another one. */
   get existing(): Job | undefined {
-    return this.state.jobs.find(job => job.name === this.state.name.trim());
+    const { name, named } = this.state;
+    return named?.name === name.trim() ? named : undefined;
   }
 
-  change(change: Partial<Pick<ScheduleState, 'name' | 'profile' | 'runNow' | 'follow'>>): void {
+  async rename(name: string): Promise<void> {
+    this.set({ name, problem: undefined });
+    await this.lookUp();
+  }
+
+  private async lookUp(): Promise<void> {
+    const name = this.state.name.trim();
+    if (name === '') {
+      return;
+    }
+    const found = await load<Job | undefined>(LOADING, async () => (await this._api.jobs({ name })).items[0]);
+    if (name === this.state.name.trim()) {
+      this.set({ named: found.value });
+    }
+  }
+
+  change(change: Partial<Pick<ScheduleState, 'profile' | 'runNow' | 'follow'>>): void {
     this.set({ ...change, problem: undefined });
   }
 
@@ -141,6 +158,7 @@ export class ScheduleModel extends Store<ScheduleState> {
       const at = problem.details.parameter;
       const errors = typeof at === 'string' ? { [at]: problem.message } : {};
       this.set({ sending: false, problem, errors });
+      await this.lookUp(); // a job of that name may have been made or deleted elsewhere
       return undefined;
     }
   }

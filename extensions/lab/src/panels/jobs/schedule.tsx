@@ -62,7 +62,7 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
                 required
                 maxLength={128}
                 value={state.name}
-                onChange={event => model.change({ name: event.target.value })}
+                onChange={event => void model.rename(event.target.value)}
               />
             )}
           </Labelled>
