@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -82,6 +83,56 @@ def test_the_job_of_somebody_who_left_is_paused_and_whoever_looks_is_told(alice:
     assert (paused["paused"], paused["reason"]) == (True, "Its owner is no longer known to the hub.")
     assert job["id"] in told
     assert runs_of(alice, job) == []
+
+
+def reason_of(client: Client, run: dict[str, Any], what: str) -> str:
+    """Why the queued run waits, once that has to do with `what`."""
+
+    def look() -> str | None:
+        found = client.core("GET", f"/runs/{run['id']}")
+        assert found["state"] == "queued"
+        return found["reason"] if what in (found["reason"] or "") else None
+
+    reason: str = wait_until(look, 30, what=f"a reason with '{what}'")
+    return reason
+
+
+def test_a_run_that_waits_for_its_turn_says_for_what_and_what_to_do(
+    alice: Client, bob: Client, workplace: Workplace
+) -> None:
+    workplace.settings.python("user").write_text("#!/bin/sh\nexec sleep 600\n")  # runs hold their places
+    workplace.ledger.limit = 1000
+    most = max(4, os.cpu_count() or 1)
+    hers = [start(alice, job_request("1")) for _ in range(most)]
+    waits = reason_of(alice, hers[-1], "one person")
+    assert waits == (
+        f"It waits: {most - 1} of your runs go on, as many as one person may have at a time. "
+        "It starts when one of them ends; cancel one to start this one sooner."
+    )
+    his = [start(bob, job_request("1")) for _ in range(2)]
+    assert reason_of(bob, his[1], "machine") == (
+        f"It waits: {most} runs go on, as many as this machine takes at a time. It starts when one of them ends."
+    )
+    alice.core("POST", f"/runs/{hers[0]['id']}/cancel")
+    wait_until(lambda: bob.core("GET", f"/runs/{his[1]['id']}")["reason"] is None, 30)
+    assert f"run:{his[1]['id']}" in workplace.ledger.live
+    reason_of(alice, hers[-1], "machine")
+
+
+def test_a_run_that_waits_for_the_one_before_it_says_so_to_whoever_looks(alice: Client, workplace: Workplace) -> None:
+    workplace.settings.python("user").write_text("#!/bin/sh\nexec sleep 600\n")
+    first = start(alice, job_request("1", policy={"overlap": "queue"}))
+    wait_until(lambda: workplace.ledger.live, 30)
+    second = alice.core("POST", f"/jobs/{first['job_id']}/runs", json={})
+    assert reason_of(alice, second, "before") == (
+        "It waits for the run of its job before it. It starts when that one ends; cancel that one to start it sooner."
+    )
+    with alice.stream_core("GET", "/events", params={"after": 0}) as answer:
+        told = (line for line in answer.iter_lines() if second["id"] in line)
+        assert "created" in next(told)
+        assert "updated" in next(told)
+    alice.core("POST", f"/runs/{first['id']}/cancel")
+    wait_until(lambda: alice.core("GET", f"/runs/{second['id']}")["reason"] is None, 30)
 
 
 def test_bad_requests_say_what_is_wrong(alice: Client) -> None:

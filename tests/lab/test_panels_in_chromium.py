@@ -40,6 +40,13 @@ def test_from_the_launcher_to_rows_queries_runs_and_a_schedule(page: Page, lab: 
     expect(page.get_by_role("heading", name=re.compile(r"^late_flights run \d+ queued$"))).to_be_visible()
 
 
+def test_a_job_whose_run_waits_says_why(page: Page) -> None:
+    card(page, "Jobs")
+    waiting = page.get_by_role("list", name="Jobs").get_by_role("listitem").filter(has_text="clean weather")
+    expect(waiting).to_contain_text("queued")
+    expect(waiting).to_contain_text("It waits: 3 of your runs go on, as many as one person may have at a time.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_panels(page: Page, scheme: Literal["light", "dark"]) -> None:
     page.emulate_media(color_scheme=scheme)

@@ -88,7 +88,7 @@ class Run(Wire):
     cell: int = Field(default=0, description="Cells finished so far.")
     cells: int = 0
     error: CellError | None = None
-    reason: str | None = Field(default=None, description="Why it ended so, and the remedy, in a sentence.")
+    reason: str | None = Field(default=None, description="Why it waits or ended so, and what to do.")
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None

@@ -14,6 +14,11 @@ from labwright.api.errors import BadSchedule, Conflict
 from .notebook import NOTEBOOK, SCHEMA
 from .world import CORE, NOW, World, one
 
+WAITS = (
+    "It waits: 3 of your runs go on, as many as one person may have at a time. "
+    "It starts when one of them ends; cancel one to start this one sooner."
+)
+
 
 def run(number: int, state: jobs.RunState, minutes: float, **more: Any) -> jobs.Run:
     created = NOW - timedelta(minutes=minutes)
@@ -82,7 +87,9 @@ def add_jobs(app: FastAPI, world: World) -> None:
         run(1, "succeeded", 1500, trigger="schedule", slot=NOW - timedelta(days=1), source_digest="sha256:07e4"),
     ]
     daily = jobs.Schedule(cron="0 6 * * *", timezone="Europe/Berlin")
-    listed = [job("j1", "late_flights", daily, runs[0]), job("j2", "clean weather", None, None)]
+    waits = run(1, "queued", 3, id="w1", job_id="j2", job_name="clean weather", reason=WAITS)
+    runs.append(waits)
+    listed = [job("j1", "late_flights", daily, runs[0]), job("j2", "clean weather", None, waits)]
 
     @app.get(f"{CORE}/jobs")
     def get_jobs(search: str = "", name: str = "", notebook: str = "") -> jobs.JobPage:

@@ -386,7 +386,7 @@ export interface Run {
   cell: number;
   cells: number;
   error: CellError | null;
-  /** Why it ended so, and the remedy, in a sentence. */
+  /** Why it waits or ended so, and what to do. */
   reason: string | null;
   created: string;
   started: string | null;

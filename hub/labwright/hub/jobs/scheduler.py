@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from labwright.hub.jobs.people import OwnerGone, current_groups
 from labwright.hub.jobs.pool import RunnerPool
 from labwright.hub.jobs.service import end_run, enqueue, released
 from labwright.hub.jobs.tables import jobs, runners, runs
+from labwright.hub.jobs.turns import Places
 from labwright.hub.jobs.views import reservation_key, schedule_of
 
 log = logging.getLogger("labwright.jobs")
@@ -200,7 +202,7 @@ class Scheduler:
                 **released(self._core, connection, run, now),
             }
             store.change_open(connection, run.id, values)
-            self._core.events.append(connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now)
+            self._tell(connection, run, now)
         log.warning("run %s, attempt %d: %s", run.id, run.attempt, reason)
 
     def _keep_time(self, connection: sa.Connection, run: sa.Row[Any], now: datetime) -> None:
@@ -219,32 +221,44 @@ class Scheduler:
         """Reserve for queued runs while there is room for another runner; whether any may start now."""
         now = self._core.now()
         with self._core.database.read() as connection:
-            candidates = store.waiting(connection, now)
+            candidates = store.waiting(connection, now, self._pool.most)
+            waiting = {run.id: run for run in [*candidates, *store.untold(connection, now)]}
             held = store.holding(connection)
-        per_owner = Counter(run.owner for run in held)
-        busy_jobs = {run.job_id for run in held}
-        room = self._pool.most - len(held)
+        places = Places(held, most=self._pool.most, most_per_person=self._pool.most_per_person)
         reserved = False
-        for run in sorted(candidates, key=lambda run: (per_owner[run.owner], run.id)):
-            if room <= 0:
-                break
-            waits = run.policy["overlap"] == "queue" and run.job_id in busy_jobs
-            if waits or per_owner[run.owner] >= self._pool.most_per_person:
-                continue
-            if self._reserve_one(run, now):
-                per_owner[run.owner] += 1
-                busy_jobs.add(run.job_id)
-                room -= 1
-                reserved = True
+        for run in sorted(candidates, key=lambda run: (places.of_person[run.owner], run.id)):
+            if places.why_not(run) is None:
+                del waiting[run.id]
+                if self._reserve_one(run.id, now):
+                    places.take(run)
+                    reserved = True
+        self._tell_why([(run, places.why_not(run)) for run in waiting.values()], now)
         return reserved or any(run.state == "queued" for run in held)
 
-    def _reserve_one(self, run: sa.Row[Any], now: datetime) -> bool:
-        """Take what the run's profile says, or leave it queued with the reason on it."""
-        profile = self._core.workbench().profile(run.profile)
+    def _tell_why(self, waiting: Sequence[tuple[sa.Row[Any], str | None]], now: datetime) -> None:
+        """Put on each run why it waits, where that is not known yet."""
+        told = [(run, reason) for run, reason in waiting if reason is not None and reason != run.reason]
+        if not told:
+            return
         with self._core.database.write() as connection:
-            still = (runs.c.id == run.id) & (runs.c.state == "queued") & runs.c.reserved.is_(False)
-            if connection.execute(sa.select(runs.c.id).where(still).with_for_update()).first() is None:
+            for run, reason in told:
+                still = connection.execute(
+                    runs.update().where(runs.c.id == run.id, store.WAITS).values(reason=reason).returning(runs.c.id)
+                )
+                if still.first() is not None:
+                    self._tell(connection, run, now)
+
+    def _tell(self, connection: sa.Connection, run: sa.Row[Any], now: datetime) -> None:
+        self._core.events.append(connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now)
+
+    def _reserve_one(self, run_id: str, now: datetime) -> bool:
+        """Take what the run's profile says, or leave it queued with the reason on it."""
+        with self._core.database.write() as connection:
+            still = sa.select(runs).where(runs.c.id == run_id, store.WAITS)
+            run = connection.execute(still.with_for_update()).one_or_none()
+            if run is None:
                 return False
+            profile = self._core.workbench().profile(run.profile)
             if profile is None:
                 gone = f"The profile '{run.profile}' is no longer offered; choose another one for the job."
                 end_run(self._core, connection, run, "failed", now, gone)
@@ -275,9 +289,7 @@ class Scheduler:
                 values = {"not_before": later, "reason": f"It waits: {refused.sentence()}"[:1000]}
             connection.execute(runs.update().where(runs.c.id == run.id).values(**values))
             if refused is None or run.reason != values["reason"]:
-                self._core.events.append(
-                    connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now
-                )
+                self._tell(connection, run, now)
         return refused is None
 
     def _demand(self) -> Counter[tuple[str, str]]:

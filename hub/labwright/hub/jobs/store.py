@@ -206,9 +206,21 @@ def open_runs(connection: sa.Connection, job_id: str) -> Sequence[sa.Row[Any]]:
     return connection.execute(sa.select(runs).where(runs.c.job_id == job_id, runs.c.state.in_(OPEN))).all()
 
 
-def waiting(connection: sa.Connection, now: datetime, limit: int = 200) -> Sequence[sa.Row[Any]]:
-    """Queued runs that hold no reservation yet, the oldest first."""
-    query = sa.select(runs).where(runs.c.state == "queued", runs.c.reserved.is_(False), runs.c.not_before <= now)
+WAITS = (runs.c.state == "queued") & runs.c.reserved.is_(False)
+TURN = [runs.c.id, runs.c.owner, runs.c.job_id, runs.c.policy, runs.c.reason]  # what says whose turn it is
+
+
+def waiting(connection: sa.Connection, now: datetime, of_each_job: int) -> Sequence[sa.Row[Any]]:
+    """Queued runs that hold no reservation yet: the first of each job, so that no backlog hides other runs."""
+    place = sa.func.row_number().over(partition_by=runs.c.job_id, order_by=runs.c.id).label("place")
+    queue = sa.select(*TURN, place).where(WAITS, runs.c.not_before <= now).subquery()
+    query = sa.select(queue).where(queue.c.place <= of_each_job).order_by(queue.c.id)
+    return connection.execute(query).all()
+
+
+def untold(connection: sa.Connection, now: datetime, limit: int = 200) -> Sequence[sa.Row[Any]]:
+    """Those of the queued runs without a reservation that do not say yet why they wait."""
+    query = sa.select(*TURN).where(WAITS, runs.c.not_before <= now, runs.c.reason.is_(None))
     return connection.execute(query.order_by(runs.c.id).limit(limit)).all()
 
 

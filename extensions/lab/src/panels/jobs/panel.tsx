@@ -88,6 +88,7 @@ function JobItem({ lw, model, job }: Props & { job: Job }): JSX.Element {
           {job.paused ? <State state="cancelled" text={trans.__('paused')} /> : run && <RunBadge run={run} />}
         </p>
       )}
+      {run?.state === 'queued' && run.reason !== null && <p className="lw-job-when">{run.reason}</p>}
       <p className="lw-job-when">
         {job.schedule === null ? (
           trans.__('runs when asked')
