@@ -98,7 +98,8 @@ def magics_page() -> str:
 
     shell = InteractiveShell.instance()
     load_ipython_extension(shell)
-    lines = ["# Magics\n", "Loaded in every kernel; `%name --help` prints what stands here.", ""]
+    lines = ["# Magics\n", "Loaded in every kernel; `%name --help` prints what stands here. In a magic's line a `#`"]
+    lines += ["after a space begins a comment, as in Python; in the SQL of `%sql` it does not.", ""]
     for name, (module, kinds) in sorted(MAGICS.items()):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):

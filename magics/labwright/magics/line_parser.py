@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from typing import Any, NoReturn
 
 from labwright.api.errors import InvalidRequest
+
+# Whole words as shlex takes them, up to a '#' that begins one. shlex's own comments begin inside of words too: JOB#3.
+WORDS = re.compile(r"""(?:\s+|(?!\#)(?:[^\s\\'"]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+)*""", re.DOTALL)
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -30,8 +34,15 @@ class LineParser(argparse.ArgumentParser):
     def parse_line(self, line: str) -> argparse.Namespace | None:
         """The arguments, or None when help was asked for, which is printed."""
         try:
-            return self.parse_args(shlex.split(line))
+            return self.parse_args(shlex.split(without_comment(line)))
         except ValueError as error:
             raise InvalidRequest(f"{self.prog}: {error}.", remedy="Check the quotes and backslashes.") from None
         except SystemExit:  # the end of argparse's --help, and of nothing else
             return None
+
+
+def without_comment(line: str) -> str:
+    """The line up to a '#' outside of quotes with white space, or nothing, before it."""
+    words = WORDS.match(line)
+    end = words.end() if words else 0
+    return line[:end] if line.startswith("#", end) else line
