@@ -156,6 +156,25 @@ def test_less_than_a_cent_is_not_shown_as_nothing(bench: Any, hub: PlayedHub, br
     assert shown["lines"][0]["text"] == "0.0040 € of 10.00 €, 10.00 € left"
 
 
+def test_the_page_says_that_it_shows_the_newest_of_the_trail_only(
+    bench: Any, hub: PlayedHub, browser: httpx.Client
+) -> None:
+    with bench.core.database.write() as connection:
+        for number in range(51):
+            bench.core.audit.append(
+                connection, now=bench.core.now(), who="lea", action="thing.do", what=f"thing-{number}"
+            )
+    log_in(browser, hub)
+    only_newest = "The newest 50; search finds older ones."
+    page = browser.get("/services/core/admin", params={"search": "thing-"}).text
+    assert "thing-50" in page
+    assert "thing-0<" not in page
+    assert only_newest in page
+    page = browser.get("/services/core/admin", params={"search": "thing-0"}).text
+    assert "thing-0<" in page
+    assert only_newest not in page
+
+
 def test_no_server_is_stopped_that_the_audit_trail_cannot_tell_of(
     bench: Any, hub: PlayedHub, browser: httpx.Client
 ) -> None:
