@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from labwright.api import names
 from labwright.api.client import Client
 from labwright.api.errors import BadParameter, BadSchedule, Conflict, InvalidRequest, NotFound, UnknownParameter
+from labwright.api.job_client import JobClient
 from labwright.hub.jobs import protocol, routes
 from labwright.hub.jobs.scheduler import choose_slots
 from labwright.hub.tokens import Signer, load_private_key
@@ -212,6 +213,30 @@ def test_jobs_are_found_by_their_whole_name_or_notebook(alice: Client, bob: Clie
     assert found(notebook="a/late.ipynb") == ["late too", "late"]
     assert found(notebook="a/late.ipynb", name="late") == ["late"]
     assert found(notebook="late.ipynb") == found(name="Late") == found(name="") == []
+
+
+def test_each_kept_run_of_a_job_is_found_by_its_number(
+    alice: Client, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace.ledger.limit = 0
+    run = start(alice, job_request("1"))
+    job = alice.core("GET", f"/jobs/{run['job_id']}")
+    others = [alice.core("POST", f"/jobs/{job['id']}/runs", json={}) for _ in range(2)]
+    numbered = alice.core("GET", "/runs", params={"job": job["id"], "number": 2})
+    assert [found["id"] for found in numbered["items"]] == [others[0]["id"]]
+    asked: list[Any] = []
+    core = alice.core
+
+    def remember(method: str, path: str, **more: Any) -> Any:
+        asked.append(more.get("params"))
+        return core(method, path, **more)
+
+    monkeypatch.setattr(alice, "core", remember)
+    assert JobClient(alice).find_run(f"{job['name']}#1").id == run["id"]
+    assert asked[-1] == {"job": job["id"], "number": 1}  # not a page of the newest, which may lack it
+    for reference in ("#9", "#first", "#0"):
+        with pytest.raises(NotFound):
+            JobClient(alice).find_run(job["name"] + reference)
 
 
 def all_routes() -> list[tuple[str, str]]:

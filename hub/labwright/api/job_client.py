@@ -119,15 +119,18 @@ class JobClient:
             if job.last_run is None:
                 raise NotFound("run of the job", job.name)
             return job.last_run
-        for run in self.runs(job.id):
-            if str(run.number) == number:
-                return run
-        raise NotFound("run", reference)
+        if not (number.isascii() and number.isdigit() and 0 < int(number) < 2**31):
+            raise NotFound("run", reference)
+        page = RunPage.model_validate(self._client.core("GET", "/runs", params={"job": job.id, "number": int(number)}))
+        if not page.items:
+            raise NotFound("run", reference)
+        return page.items[0]
 
     def run(self, run_id: str) -> Run:
         return Run.model_validate(self._client.core("GET", f"/runs/{run_id}"))
 
-    def runs(self, job_id: str, limit: int = 500) -> list[Run]:
+    def runs(self, job_id: str, limit: int) -> list[Run]:
+        """The newest ones, `limit` (500 at most) of them."""
         page = self._client.core("GET", "/runs", params={"job": job_id, "limit": limit})
         return RunPage.model_validate(page).items
 

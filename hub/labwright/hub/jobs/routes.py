@@ -128,12 +128,13 @@ def list_runs(
     jobs: JobsService,
     caller: JobsCaller,
     job: Annotated[str | None, Query(max_length=100)] = None,
+    number: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     state: Annotated[list[RunState] | None, Query()] = None,
     after: After = None,
     limit: Limit = 100,
 ) -> RunPage:
-    """The caller's runs, newest first; `state` may be given several times."""
-    return jobs.list_runs(caller, job_id=job, states=state or [], after=after, limit=limit)
+    """The caller's runs, newest first, or those of a `job`, by `number`; `state` may be given several times."""
+    return jobs.list_runs(caller, job_id=job, number=number, states=state or [], after=after, limit=limit)
 
 
 @router.get("/runs/{run_id}")

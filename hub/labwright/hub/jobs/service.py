@@ -198,11 +198,20 @@ class Jobs:
         return view
 
     def list_runs(
-        self, caller: Caller, *, job_id: str | None, states: Sequence[str], after: str | None, limit: int
+        self,
+        caller: Caller,
+        *,
+        job_id: str | None,
+        number: int | None,
+        states: Sequence[str],
+        after: str | None,
+        limit: int,
     ) -> RunPage:
         now = self._core.now()
         with self._core.database.read() as connection:
-            rows = store.list_runs(connection, caller.name, job_id=job_id, states=states, after=after, limit=limit + 1)
+            rows = store.list_runs(
+                connection, caller.name, job_id=job_id, number=number, states=states, after=after, limit=limit + 1
+            )
             items = [run_view(row, connection, self._core.ledger, now) for row in rows[:limit]]
         return RunPage(items=items, next=items[-1].id if len(rows) > limit else None)
 

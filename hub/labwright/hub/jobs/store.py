@@ -184,11 +184,20 @@ def get_run(connection: sa.Connection, owner: str, run_id: str, *, lock: bool = 
 
 
 def list_runs(
-    connection: sa.Connection, owner: str, *, job_id: str | None, states: Sequence[str], after: str | None, limit: int
+    connection: sa.Connection,
+    owner: str,
+    *,
+    job_id: str | None,
+    number: int | None,
+    states: Sequence[str],
+    after: str | None,
+    limit: int,
 ) -> Sequence[sa.Row[Any]]:
     query = sa.select(runs).where(runs.c.owner == owner)
     if job_id:
         query = query.where(runs.c.job_id == job_id)
+    if number is not None:
+        query = query.where(runs.c.number == number)
     if states:
         query = query.where(runs.c.state.in_(states))
     if after:
