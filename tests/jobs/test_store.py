@@ -148,15 +148,22 @@ def test_runners_that_race_lease_each_run_once(database: Database, job: sa.Row[A
     assert len(leased) == len(set(leased)) == 4
 
 
-def test_the_backlog_of_one_job_hides_no_other(database: Database, job: sa.Row[Any]) -> None:
+def test_a_backlog_hides_neither_another_persons_runs_nor_another_jobs(database: Database, job: sa.Row[Any]) -> None:
     values = {"trigger": "manual", "parameters": {}, "dates": [], "created": NOW, "not_before": NOW}
     with database.write() as connection:
         for _ in range(250):
             store.add_run(connection, job, store.new_id("run", NOW), values)
         other = store.add_job(connection, job_values(owner="bob"))
         store.add_run(connection, other, store.new_id("run", NOW + timedelta(seconds=1)), values)
-        waiting = store.waiting(connection, NOW, 4)
-    assert [run.job_id for run in waiting] == [job.id] * 4 + [other.id]
+        mine = store.add_job(connection, job_values(name="another", live_name="another"))
+        store.add_run(connection, mine, store.new_id("run", NOW + timedelta(seconds=2)), values)
+        waiting = [
+            store.waiting(connection, NOW, 4),
+            store.waiting(connection, NOW, 4, but_jobs={job.id}),
+            store.waiting(connection, NOW, 4, but_people={"alice"}),
+        ]
+    found = [sorted(run.job_id for run in runs) for runs in waiting]
+    assert found == [[job.id] * 4 + [other.id], sorted([mine.id, other.id]), [other.id]]
 
 
 def test_a_stale_attempt_changes_nothing(database: Database, job: sa.Row[Any]) -> None:

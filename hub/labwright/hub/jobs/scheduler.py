@@ -221,10 +221,11 @@ class Scheduler:
         """Reserve for queued runs while there is room for another runner; whether any may start now."""
         now = self._core.now()
         with self._core.database.read() as connection:
-            candidates = store.waiting(connection, now, self._pool.most)
-            waiting = {run.id: run for run in [*candidates, *store.untold(connection, now)]}
             held = store.holding(connection)
-        places = Places(held, most=self._pool.most, most_per_person=self._pool.most_per_person)
+            places = Places(held, most=self._pool.most, most_per_person=self._pool.most_per_person)
+            most, people, jobs = self._pool.most, places.full_people(), places.taken_jobs
+            candidates = store.waiting(connection, now, most, but_people=people, but_jobs=jobs)
+            waiting = {run.id: run for run in [*candidates, *store.untold(connection, now)]}
         reserved = False
         for run in sorted(candidates, key=lambda run: (places.of_person[run.owner], run.id)):
             if places.why_not(run) is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -219,12 +219,20 @@ WAITS = (runs.c.state == "queued") & runs.c.reserved.is_(False)
 TURN = [runs.c.id, runs.c.owner, runs.c.job_id, runs.c.policy, runs.c.reason]  # what says whose turn it is
 
 
-def waiting(connection: sa.Connection, now: datetime, of_each_job: int) -> Sequence[sa.Row[Any]]:
-    """Queued runs that hold no reservation yet: the first of each job, so that no backlog hides other runs."""
-    place = sa.func.row_number().over(partition_by=runs.c.job_id, order_by=runs.c.id).label("place")
-    queue = sa.select(*TURN, place).where(WAITS, runs.c.not_before <= now).subquery()
-    query = sa.select(queue).where(queue.c.place <= of_each_job).order_by(queue.c.id)
-    return connection.execute(query).all()
+def waiting(
+    connection: sa.Connection, now: datetime, of_each: int, *, but_people: Collection[str] = (), but_jobs: Collection[str] = ()
+) -> Sequence[sa.Row[Any]]:
+    """Queued runs that hold no reservation yet: the oldest of each person, so that no backlog hides another's runs.
+
+    Those of `but_people` and `but_jobs` wait in any case.
+    """
+    due = WAITS & (runs.c.not_before <= now)
+    owners = connection.execute(sa.select(runs.c.owner).where(due, runs.c.owner.not_in(but_people)).distinct()).scalars()
+    found: list[sa.Row[Any]] = []
+    for owner in owners.all():
+        query = sa.select(*TURN).where(due, runs.c.owner == owner, runs.c.job_id.not_in(but_jobs))
+        found += connection.execute(query.order_by(runs.c.id).limit(of_each)).all()
+    return found
 
 
 def untold(connection: sa.Connection, now: datetime, limit: int = 200) -> Sequence[sa.Row[Any]]:

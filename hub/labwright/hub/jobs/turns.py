@@ -16,12 +16,20 @@ class Places:
         self.most, self.most_per_person = most, most_per_person
         self.of_person: Counter[str] = Counter()
         self._jobs: set[str] = set()
+        # Those of which a run goes on that the next one waits for.
+        self.taken_jobs: set[str] = set()
         for run in held:
             self.take(run)
 
     def take(self, run: sa.Row[Any]) -> None:
         self.of_person[run.owner] += 1
         self._jobs.add(run.job_id)
+        if run.policy["overlap"] == "queue":
+            self.taken_jobs.add(run.job_id)
+
+    def full_people(self) -> set[str]:
+        """Who may not have one more."""
+        return {owner for owner, held in self.of_person.items() if held >= self.most_per_person}
 
     def why_not(self, run: sa.Row[Any]) -> str | None:
         """Why the run has no place now, and what its owner may do; None when it may take one."""
