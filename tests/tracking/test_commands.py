@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from labwright.api import tracking
 from labwright.api.client import Client, Endpoints
 from labwright.api.commands import main
 from labwright.api.tracking import TrackingClient
@@ -88,6 +89,17 @@ def test_a_model_is_registered_named_and_listed(labwright: Labwright, client: Cl
     assert oldest.split()[0] == "1"
     assert labwright("models", "alias", "delays", "champion", "1").exit_code == 0
     assert "champion → 1" in labwright("models").output
+
+
+def test_models_and_versions_are_listed_beyond_one_page(
+    labwright: Labwright, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracked_run(client, "pages", 0.7)
+    for model in ("first", "second", "second", "second"):
+        assert labwright("models", "register", run, model).exit_code == 0
+    monkeypatch.setattr(tracking, "_PAGE", 1)
+    assert {"first", "second"} <= {model["name"] for model in TrackingClient(client).models()}
+    assert [version.number for version in TrackingClient(client).versions("second")] == [3, 2, 1]
 
 
 def test_a_run_without_a_model_and_unknown_names_are_refused(labwright: Labwright, client: Client) -> None:

@@ -3,6 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { Api, queryString } from './api/client';
 import { Live, parseMessage } from './api/live';
 import type { BudgetNotice } from './api/models';
+import { Tracking } from './api/mlflow';
 import { problemFrom } from './api/problem';
 import { bytesOf, duration, inZone, money, relative, took } from './format';
 import { ClustersModel, clientCode } from './panels/clusters/model';
@@ -209,6 +210,21 @@ describe('Experiments', () => {
     expect(arrange(runs, 'depth=9', { by: 'param:depth', down: false })).toHaveLength(2);
   });
 
+  it('reads experiments, models and versions to their last page', async () => {
+    const { services, api } = made({
+      'GET mlflow/api/2.0/mlflow/registered-models/search': { registered_models: [{ name: 'a' }], next_page_token: 't' },
+      'GET mlflow/api/2.0/mlflow/registered-models/search?max_results=200&page_token=t': {
+        registered_models: [{ name: 'b' }]
+      }
+    });
+    expect((await new Tracking(api).models()).map(each => each.name)).toEqual(['a', 'b']);
+    const pages = [{ experiments: [{ name: 'a' }], next_page_token: 't' }, { experiments: [{ name: 'b' }] }];
+    const one = vi.spyOn(api, 'json').mockImplementation(() => Promise.resolve(pages.shift() as never));
+    expect((await new Tracking(api).experiments()).map(each => each.name)).toEqual(['a', 'b']);
+    expect(one.mock.calls[1]?.[2]).toMatchObject({ max_results: 1000, page_token: 't' });
+    expect(services.asked).toHaveLength(2);
+  });
+
   it('compares params and aligns curves', () => {
     expect(diffParams(runs)).toEqual([{ key: 'depth', values: ['10', '9', '9'], differs: true }]);
     const point = (step: number, value: number) => ({ key: 'loss', value, timestamp: 0, step });
@@ -232,6 +248,17 @@ describe('Jobs', () => {
     const model = new JobsModel(api, live, () => false);
     expect((await model.rerun('j1', { carrier: 'UA' }))?.id).toBe('r2');
     expect(services.sent[0]).toEqual({ parameters: { carrier: 'UA' } });
+    model.dispose();
+  });
+
+  it('shows older runs of a job when asked', async () => {
+    const { services, api, live } = made({ 'GET core/jobs': { items: [] }, 'GET core/runs': { items: [], next: null } });
+    const model = new JobsModel(api, live, () => false);
+    await model.toggle('j1');
+    await model.older('j1');
+    await model.refresh();
+    const runs = services.asked.filter(each => each.startsWith('GET core/runs'));
+    expect(runs.map(each => each.split('limit=')[1])).toEqual(['50', '500', '500']);
     model.dispose();
   });
 

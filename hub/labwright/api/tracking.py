@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from labwright.api.client import Client
 from labwright.api.errors import LabwrightError, NotFound, ProblemResponse
@@ -63,8 +63,7 @@ class TrackingClient:
 
     def models(self) -> list[dict[str, Any]]:
         """MLflow's registered models: `name`, `latest_versions`, `aliases`, `last_updated_timestamp` (ms)."""
-        answer = self._call("GET", "/registered-models/search", params={"max_results": _PAGE})
-        found: list[dict[str, Any]] = answer.get("registered_models", [])
+        found = self._pages("/registered-models/search", "registered_models", {}, method="GET")
         return sorted(found, key=lambda model: -int(model["last_updated_timestamp"]))
 
     def versions(self, model: str) -> list[ModelVersion]:
@@ -76,8 +75,8 @@ class TrackingClient:
         named: dict[str, list[str]] = {}
         for alias in about.get("aliases", []):
             named.setdefault(str(alias["version"]), []).append(alias["alias"])
-        ask = {"filter": "name='{}'".format(model.replace("'", "\\'")), "max_results": _PAGE}
-        found = self._call("GET", "/model-versions/search", params=ask).get("model_versions", [])
+        ask = {"filter": "name='{}'".format(model.replace("'", "\\'"))}
+        found = self._pages("/model-versions/search", "model_versions", ask, method="GET")
         versions = [version_of(one, tuple(sorted(named.get(str(one["version"]), ())))) for one in found]
         return sorted(versions, key=lambda version: -version.number)
 
@@ -121,12 +120,13 @@ class TrackingClient:
         except ProblemResponse as error:
             raise missing(error, "version", f"{model} {version}") from None
 
-    def _pages(self, path: str, key: str, ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _pages(
+        self, path: str, key: str, ask: dict[str, Any], *, method: Literal["GET", "POST"] = "POST"
+    ) -> Iterator[dict[str, Any]]:
         token: str | None = None
         while True:
-            page = self._call(
-                "POST", path, json=ask | {"max_results": _PAGE} | ({"page_token": token} if token else {})
-            )
+            asked = ask | {"max_results": _PAGE} | ({"page_token": token} if token else {})
+            page = self._call(method, path, **{"json" if method == "POST" else "params": asked})
             yield from page.get(key, [])
             token = page.get("next_page_token")
             if not token:

@@ -7,6 +7,12 @@ import { asProblem, problemFrom } from './problem';
 export type Part = 'core' | 'data' | 'mlflow';
 export type Query = Record<string, string | number | boolean | undefined>;
 
+/** How many jobs come at once. */
+export const JOBS_PAGE = 200;
+
+/** The most runs that come at once. */
+export const MOST_RUNS = 500;
+
 /** `search` looks in name and path; `name` and `notebook` (a path) are whole. */
 export type WhichJobs = { search?: string; name?: string; notebook?: string; after?: string };
 
@@ -64,14 +70,16 @@ export class Api {
   me = (): Promise<m.Me> => this.core('GET', 'me');
 
   /** The newest of them. */
-  jobs = (which: WhichJobs = {}): Promise<m.JobPage> => this.core('GET', 'jobs', undefined, { limit: 200, ...which });
+  jobs = (which: WhichJobs = {}): Promise<m.JobPage> =>
+    this.core('GET', 'jobs', undefined, { limit: JOBS_PAGE, ...which });
   job = (id: string): Promise<m.Job> => this.core('GET', `jobs/${seg(id)}`);
   createJob = (ask: m.JobRequest): Promise<m.Job> => this.core('POST', 'jobs', ask);
   updateJob = (id: string, change: m.JobUpdate): Promise<m.Job> => this.core('PATCH', `jobs/${seg(id)}`, change);
   deleteJob = (id: string): Promise<void> => this.core('DELETE', `jobs/${seg(id)}`);
   restoreJob = (id: string): Promise<m.Job> => this.core('POST', `jobs/${seg(id)}/restore`);
   startRun = (job: string, ask: m.RunRequest): Promise<m.Run> => this.core('POST', `jobs/${seg(job)}/runs`, ask);
-  runs = (job?: string): Promise<m.RunPage> => this.core('GET', 'runs', undefined, { job, limit: 50 });
+  /** The newest of them. */
+  runs = (job: string, limit: number): Promise<m.RunPage> => this.core('GET', 'runs', undefined, { job, limit });
   run = (id: string): Promise<m.Run> => this.core('GET', `runs/${seg(id)}`);
   cancelRun = (id: string): Promise<m.Run> => this.core('POST', `runs/${seg(id)}/cancel`);
   runNotebook = (id: string): Promise<Record<string, unknown>> => this.core('GET', `runs/${seg(id)}/notebook`);

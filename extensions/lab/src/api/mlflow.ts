@@ -1,4 +1,4 @@
-import type { Api } from './client';
+import type { Api, Query } from './client';
 
 /** MLflow's REST API through the door: what the Experiments panel needs of it. */
 export interface Experiment {
@@ -57,6 +57,13 @@ export interface Workspace {
   description: string;
 }
 
+interface Page {
+  next_page_token?: string;
+}
+
+/** How many runs of an experiment are shown. */
+export const MOST_RUNS = 500;
+
 const BASE = 'mlflow/api/2.0/mlflow';
 
 export class Tracking {
@@ -78,11 +85,15 @@ export class Tracking {
 
   async experiments(): Promise<Experiment[]> {
     const ask = { max_results: 1000, view_type: 'ACTIVE_ONLY', order_by: ['last_update_time DESC'] };
-    return (await this.post<{ experiments?: Experiment[] }>('experiments/search', ask)).experiments ?? [];
+    return everyOne(async page_token => {
+      const page = await this.post<Page & { experiments?: Experiment[] }>('experiments/search', { ...ask, page_token });
+      return [page.experiments, page];
+    });
   }
 
+  /** The newest ones. */
   async runs(experiment: string): Promise<TrackedRun[]> {
-    const ask = { experiment_ids: [experiment], max_results: 500, order_by: ['attributes.start_time DESC'] };
+    const ask = { experiment_ids: [experiment], max_results: MOST_RUNS, order_by: ['attributes.start_time DESC'] };
     return (await this.post<{ runs?: TrackedRun[] }>('runs/search', ask)).runs ?? [];
   }
 
@@ -94,19 +105,37 @@ export class Tracking {
 
   async models(): Promise<RegisteredModel[]> {
     const query = { max_results: 200, workspace: this.workspace };
-    const path = `${BASE}/registered-models/search`;
-    const answer = await this._api.json<{ registered_models?: RegisteredModel[] }>('GET', path, undefined, query);
-    return answer.registered_models ?? [];
+    return everyOne(async page_token => {
+      const page = await this.get<{ registered_models?: RegisteredModel[] }>('registered-models', { ...query, page_token });
+      return [page.registered_models, page];
+    });
   }
 
   async versions(model: string): Promise<ModelVersion[]> {
     const query = { filter: `name='${model.replace(/'/g, "\\'")}'`, max_results: 100, workspace: this.workspace };
-    const path = `${BASE}/model-versions/search`;
-    const answer = await this._api.json<{ model_versions?: ModelVersion[] }>('GET', path, undefined, query);
-    return answer.model_versions ?? [];
+    return everyOne(async page_token => {
+      const page = await this.get<{ model_versions?: ModelVersion[] }>('model-versions', { ...query, page_token });
+      return [page.model_versions, page];
+    });
+  }
+
+  private get<T>(what: string, query: Query): Promise<T & Page> {
+    return this._api.json('GET', `${BASE}/${what}/search`, undefined, query);
   }
 
   private post<T>(path: string, ask: unknown): Promise<T> {
     return this._api.json('POST', `${BASE}/${path}`, ask, { workspace: this.workspace });
   }
+}
+
+/** What a search finds, page by page; `ask` gets the token of each but the first. */
+async function everyOne<T>(ask: (token: string | undefined) => Promise<[T[] | undefined, Page]>): Promise<T[]> {
+  const found: T[] = [];
+  let token: string | undefined;
+  do {
+    const [items, page] = await ask(token);
+    found.push(...(items ?? []));
+    token = page.next_page_token;
+  } while (token);
+  return found;
 }

@@ -1,6 +1,6 @@
 import { useEffect, type ReactNode } from 'react';
 
-import type { Experiment, TrackedRun } from '../../api/mlflow';
+import { MOST_RUNS, type Experiment, type TrackedRun } from '../../api/mlflow';
 import { Command, type Labwright } from '../../context';
 import { figure } from '../../format';
 import { Header } from '../../ui/panel';
@@ -196,7 +196,14 @@ function Runs({ lw, model, experiment }: Props & { experiment: Experiment }): JS
           empty={<p>{trans.__('This experiment has no runs yet. Fit something below %track.')}</p>}
           retry={() => void model.refresh()}
         >
-          {runs => <RunTable lw={lw} model={model} runs={runs} />}
+          {runs => (
+            <>
+              <RunTable lw={lw} model={model} runs={runs} />
+              {runs.length >= MOST_RUNS && (
+                <p className="lw-cut">{trans.__('These are the newest %1 runs. MLflow ↗ has all of them.', runs.length)}</p>
+              )}
+            </>
+          )}
         </Listing>
       </div>
     </>

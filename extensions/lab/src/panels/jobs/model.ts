@@ -1,6 +1,6 @@
 import type { IDisposable } from '@lumino/disposable';
 
-import type { Api } from '../../api/client';
+import { MOST_RUNS, type Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Job, Run } from '../../api/models';
 import type { Problem } from '../../api/problem';
@@ -30,11 +30,14 @@ export interface JobsState {
   /** Runs by job, once it has been opened. */
   runs: Readonly<Record<string, Loadable<readonly Run[]>>>;
   open: ReadonlySet<string>;
+  /** Jobs whose older runs are shown too. */
+  whole: ReadonlySet<string>;
   search: string;
   problem: Problem | undefined;
   currency: string | null;
 }
 
+const NEWEST_RUNS = 50;
 const ACTIVE_MS = 1_500;
 const REFRESH_MS = 30_000;
 
@@ -51,7 +54,7 @@ export class JobsModel extends ActingStore<JobsState> {
     private readonly _live: Live,
     private readonly _hidden: () => boolean = () => document.hidden
   ) {
-    super({ jobs: LOADING, runs: {}, open: new Set(), search: '', problem: undefined, currency: null });
+    super({ jobs: LOADING, runs: {}, open: new Set(), whole: new Set(), search: '', problem: undefined, currency: null });
     this._watch = _live.watch(['job', 'run'], () => void this.refresh());
   }
 
@@ -87,6 +90,16 @@ export class JobsModel extends ActingStore<JobsState> {
     await this.loadRuns(job);
   }
 
+  /** How many runs of a job are shown. */
+  most(job: string): number {
+    return this.state.whole.has(job) ? MOST_RUNS : NEWEST_RUNS;
+  }
+
+  async older(job: string): Promise<void> {
+    this.set({ whole: new Set(this.state.whole).add(job) });
+    await this.loadRuns(job);
+  }
+
   /** Start a run with the job's parameters, or with those of a run before. */
   async rerun(job: string, parameters: Record<string, unknown> = {}): Promise<Run | undefined> {
     const run = await this.act(() => this._api.startRun(job, { parameters }));
@@ -115,7 +128,7 @@ export class JobsModel extends ActingStore<JobsState> {
   private async loadRuns(job: string): Promise<void> {
     const before = this.state.runs[job] ?? LOADING;
     this.set({ runs: { ...this.state.runs, [job]: before } });
-    const runs = await load(before, async () => (await this._api.runs(job)).items);
+    const runs = await load(before, async () => (await this._api.runs(job, this.most(job))).items);
     this.set({ runs: { ...this.state.runs, [job]: runs } });
   }
 

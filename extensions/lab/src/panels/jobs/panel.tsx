@@ -2,6 +2,7 @@ import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { addIcon, caretDownIcon, caretRightIcon } from '@jupyterlab/ui-components';
 import { useEffect } from 'react';
 
+import { JOBS_PAGE, MOST_RUNS } from '../../api/client';
 import type { Job, Run } from '../../api/models';
 import { asProblem } from '../../api/problem';
 import { Command, type Labwright } from '../../context';
@@ -58,11 +59,16 @@ export function JobsPanel({ lw, model }: Props): JSX.Element {
           }
         >
           {jobs => (
-            <ul className="lw-jobs" aria-label={trans.__('Jobs')}>
-              {jobs.map(job => (
-                <JobItem key={job.id} lw={lw} model={model} job={job} />
-              ))}
-            </ul>
+            <>
+              <ul className="lw-jobs" aria-label={trans.__('Jobs')}>
+                {jobs.map(job => (
+                  <JobItem key={job.id} lw={lw} model={model} job={job} />
+                ))}
+              </ul>
+              {jobs.length >= JOBS_PAGE && (
+                <p className="lw-cut">{trans.__('These are the newest %1 jobs. Search finds older ones.', jobs.length)}</p>
+              )}
+            </>
           )}
         </Listing>
       </div>
@@ -150,11 +156,22 @@ function JobDetails({ lw, model, job }: Props & { job: Job }): JSX.Element {
         retry={() => void model.refresh()}
       >
         {value => (
-          <ul className="lw-runs" aria-label={trans.__('Runs of %1', job.name)}>
-            {value.map(run => (
-              <RunItem key={run.id} lw={lw} run={run} />
-            ))}
-          </ul>
+          <>
+            <ul className="lw-runs" aria-label={trans.__('Runs of %1', job.name)}>
+              {value.map(run => (
+                <RunItem key={run.id} lw={lw} run={run} />
+              ))}
+            </ul>
+            {value.length >= MOST_RUNS ? (
+              <p className="lw-cut">{trans.__('These are the newest %1 runs.', value.length)}</p>
+            ) : (
+              value.length >= model.most(job.id) && (
+                <button className="lw-button lw-mod-quiet" onClick={() => void model.older(job.id)}>
+                  {trans.__('Show older runs')}
+                </button>
+              )
+            )}
+          </>
         )}
       </Listing>
     </div>

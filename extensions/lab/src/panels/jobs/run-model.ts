@@ -1,6 +1,6 @@
 import type { IDisposable } from '@lumino/disposable';
 
-import type { Api } from '../../api/client';
+import { MOST_RUNS, type Api } from '../../api/client';
 import type { Live } from '../../api/live';
 import type { Me, ProfileCard, Run } from '../../api/models';
 import type { Problem } from '../../api/problem';
@@ -132,7 +132,7 @@ export class RunModel extends ActingStore<RunState> {
       return;
     }
     const { job_id, notebook_path } = run.value;
-    const others = await load<readonly Run[]>(LOADING, async () => (await this._api.runs(job_id)).items);
+    const others = await load<readonly Run[]>(LOADING, async () => (await this._api.runs(job_id, MOST_RUNS)).items);
     const diff = await load<readonly DiffLine[]>(LOADING, async () => {
       if (base === 'nothing') {
         return sourceLines(value);
