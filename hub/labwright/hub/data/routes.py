@@ -248,7 +248,6 @@ def audit(
     caller: DataCaller,
     before: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    search: Annotated[str | None, Query(max_length=200)] = None,
     who: str | None = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
 ) -> AuditPage:

@@ -220,16 +220,21 @@ TURN = [runs.c.id, runs.c.owner, runs.c.job_id, runs.c.policy, runs.c.reason]  #
 
 
 def waiting(
-    connection: sa.Connection, now: datetime, of_each: int, *, but_people: Collection[str] = (), but_jobs: Collection[str] = ()
+    connection: sa.Connection,
+    now: datetime,
+    of_each: int,
+    *,
+    but_people: Collection[str] = (),
+    but_jobs: Collection[str] = (),
 ) -> Sequence[sa.Row[Any]]:
     """Queued runs that hold no reservation yet: the oldest of each person, so that no backlog hides another's runs.
 
     Those of `but_people` and `but_jobs` wait in any case.
     """
     due = WAITS & (runs.c.not_before <= now)
-    owners = connection.execute(sa.select(runs.c.owner).where(due, runs.c.owner.not_in(but_people)).distinct()).scalars()
+    people = sa.select(runs.c.owner).where(due, runs.c.owner.not_in(but_people)).distinct()
     found: list[sa.Row[Any]] = []
-    for owner in owners.all():
+    for owner in connection.execute(people).scalars().all():
         query = sa.select(*TURN).where(due, runs.c.owner == owner, runs.c.job_id.not_in(but_jobs))
         found += connection.execute(query.order_by(runs.c.id).limit(of_each)).all()
     return found
