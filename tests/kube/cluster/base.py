@@ -5,6 +5,7 @@ It stands under the name that Dockerfiles ask for, so that `docker build` elsewh
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 from tests.kube.cluster import buildah, keys
 from tests.kube.cluster.places import Places
 
-RELEASE = "bookworm"
-NAME = "docker.io/library/debian:bookworm-slim"
+RELEASE = "trixie"
+NAME = "docker.io/library/debian:trixie-slim"
 DAY = str(int(buildah.TIMESTAMP) // 86400)
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -48,13 +49,16 @@ def ensure(places: Places) -> None:
 
 
 def package_sources() -> list[tuple[str, str]]:
-    """Where this machine gets Debian from: (address, suite), its updates and security included."""
+    """Where this machine gets Debian from, and so this release: (address, suite), updates and security included."""
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME", RELEASE)
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    suites = (RELEASE, f"{RELEASE}-updates", f"{RELEASE}-security")
-    found = {(words[0], words[1]) for line in listing.splitlines() if (words := line.split()) and words[1] in suites}
+    listed = {tuple(line.split()[:2]) for line in listing.splitlines()}
+    found = [
+        (uri, RELEASE + part) for uri, suite in listed for part in ("", "-updates", "-security") if suite == own + part
+    ]
     if not any(suite == RELEASE for _uri, suite in found):
         raise buildah.CannotBuild(f"this machine has no package source for Debian {RELEASE}")
     return sorted(found)
