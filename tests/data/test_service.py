@@ -296,15 +296,6 @@ def test_a_search_of_the_trail_finds_the_rows_with_its_words_and_no_others(servi
         assert all("AS needle" in str(item["details"]) for item in found)
 
 
-def test_the_audit_trail_is_searched_in_every_text_of_a_row(service) -> None:
-    alice = service.client("alice")
-    rows(ask(alice, "lake", "SELECT 1 AS one", origin={"notebook": "pin.ipynb"}))
-    rows(ask(alice, "lake", "SELECT 1 AS one", origin={"notebook": "hay.ipynb"}))
-    found = alice.get("/audit", params={"search": "PIN.ipynb"}).json()["items"]
-    assert [item["details"]["origin"]["notebook"] for item in found] == ["pin.ipynb"]
-    assert service.client("bob").get("/audit", params={"search": "pin.ipynb"}).json()["items"] == []
-
-
 def test_an_admin_adds_grants_and_removes_a_connection_and_the_secret_stays_inside(service, warehouse) -> None:
     admin, bob = service.client("admin"), service.client("bob")
     canary = "canary-Pa55/word+%40"
