@@ -42,6 +42,7 @@ class SubprocessLauncher:
     homes: Path
     started: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    limits: dict[str, Limits] = field(default_factory=dict)  # by name, the last
 
     async def prepare(self, principal: Principal) -> Path:
         home = self.homes / principal.name
@@ -73,6 +74,7 @@ class SubprocessLauncher:
         id = f"{process.pid}-{len(self.started)}"
         self.started[id] = process
         self.names.append(name)
+        self.limits[name] = limits
         return Launched(id, process.pid, "none")
 
     async def status(self, id: str) -> Status:
@@ -243,7 +245,11 @@ def free_base_port() -> int:
 
 async def start_core(world: World) -> Core:
     workbench = Workbench(
-        profiles=(Profile("small", "Small", 1, 1 << 30, "user", 0.05), Profile("big", "Big", 4, 8 << 30, "user", 1.0)),
+        profiles=(
+            Profile("small", "Small", 1, 1 << 30, "user", 0.05),
+            Profile("big", "Big", 4, 8 << 30, "user", 1.0),
+            Profile("gpus", "Two GPUs", 1, 1 << 30, "user", 4.0, gpu={"nvidia.com/gpu": 2}),
+        ),
         idle=Idle(cluster_seconds=1800),
     )
     core = build_core(

@@ -251,3 +251,10 @@ async def test_the_gateway_refuses_when_it_has_no_core(world: World) -> None:
     assert refused.status_code == 422
     assert "Core cannot be reached" in refused.json()["error"]
     assert world.launcher.names == []
+
+
+async def test_a_worker_is_shown_its_profiles_gpus_and_the_scheduler_none(world: World) -> None:
+    made = await world.start(engine="dask", workers=1, profile="gpus")
+    await world.until_state(made["id"], "running", workers=1)
+    limits = world.launcher.limits
+    assert [limits[name].gpus for name in ("dask-scheduler", "dask-worker")] == [0, 2]

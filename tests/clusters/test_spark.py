@@ -85,3 +85,10 @@ async def test_a_spark_server_that_cannot_start_fails_with_a_reason(world: World
     assert world.launcher.names.count("spark") == 3  # tried again, since a port may have been taken
     assert world.ledger.held == {}
     assert await world.logs_named_in(failed["reason"]) == "There is no Java here.\n"
+
+
+async def test_spark_is_shown_the_gpus_of_all_its_workers(world: World) -> None:
+    world.user_python_fails("It need not run.")
+    made = await world.start(engine="spark", workers=2, profile="gpus")
+    await world.until_state(made["id"], "failed")
+    assert world.launcher.limits["spark"].gpus == 4

@@ -114,6 +114,7 @@ class SubprocessLauncher:
     def __init__(self, homes: Path) -> None:
         self.homes = homes
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.limits: dict[str, Limits] = {}  # of the last that ran with a profile
 
     async def prepare(self, principal: Principal) -> Path:
         home = self.homes / principal.name
@@ -141,6 +142,7 @@ class SubprocessLauncher:
                 list(argv), env=surroundings, cwd=cwd or home, stdout=output, stderr=output, start_new_session=True
             )
         self.processes[str(process.pid)] = process
+        self.limits[env[names.PROFILE]] = limits
         return Launched(str(process.pid), process.pid, "none")
 
     async def status(self, id: str) -> Status:

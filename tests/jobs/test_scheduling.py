@@ -184,6 +184,12 @@ def test_a_profile_is_for_its_groups(alice: Client, bob: Client, workplace: Work
         bob.core("POST", "/jobs", json=job_request("1", profile="gpu"))
 
 
+def test_a_runner_is_shown_the_gpus_of_its_profile(alice: Client, workplace: Workplace) -> None:
+    for profile, gpus in (("small", 0), ("gpu", 1)):
+        assert ended(alice, start(alice, job_request("1", profile=profile)))["state"] == "succeeded"
+        assert workplace.launcher.limits[profile].gpus == gpus
+
+
 def test_lists_come_in_pages(alice: Client, workplace: Workplace) -> None:
     workplace.ledger.limit = 0
     for number in range(5):

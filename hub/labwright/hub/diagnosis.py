@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import httpx
@@ -17,6 +18,7 @@ from labwright.hub.installation import misplaced
 from labwright.hub.programs import exists, programs
 from labwright.hub.settings import SERVICES, Settings
 from labwright.spawner import workbench
+from labwright.spawner.gpus import find_gpus
 from labwright.spawner.local import LocalLauncher
 
 # How long after the workbench's start a silent service counts as starting.
@@ -35,6 +37,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     """Every finding, as it is made."""
     yield from check_file(settings)
     yield from check_isolation(settings)
+    yield from check_gpus(settings)
     yield from check_tools(settings)
     yield from check_disk(settings)
     yield from check_state(settings)
@@ -91,6 +94,23 @@ def check_limits(launcher: LocalLauncher) -> Iterator[Finding]:
             "no control group for memory: each single process is limited, not a server with its kernels together",
             "Run it as a systemd service with Delegate=yes, or on a machine of its own",
         )
+
+
+def check_gpus(settings: Settings, root: Path = Path("/")) -> Iterator[Finding]:
+    """Nothing where there are none."""
+    found = find_gpus(root)
+    if not found:
+        return
+    text = f"{len(found)} of this machine ({', '.join(gpu.key for gpu in found)})"
+    try:
+        given = workbench.load(settings.workbench_file).visible_gpus(0) is not None
+    except LabwrightError:
+        return  # the file's own finding says so
+    if given:
+        yield Finding("GPUs", "good", text)
+    else:
+        text += ", and no profile has any: every process sees all of them, and none is counted"
+        yield Finding("GPUs", "note", text, "Give a profile gpu: {nvidia.com/gpu: 1}")
 
 
 def check_tools(settings: Settings) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ from labwright.spawner import listeners
 from labwright.spawner.accounts import account_number
 from labwright.spawner.launcher import Limits, Principal, Status
 from labwright.spawner.local import LocalLauncher
-from labwright.spawner.profiles import Choice, Workbench, billed_group, choose, profiles_for
+from labwright.spawner.profiles import Choice, Profile, Workbench, billed_group, choose, profiles_for
 
 RESERVED_SECONDS = 3600  # a hub may be away for so long before a running server counts as gone
 RENEW_SECONDS = 60.0
@@ -132,7 +132,7 @@ class LabwrightSpawner(Spawner):  # type: ignore[misc]  # jupyterhub has no type
             principal,
             [*self.cmd, *self.get_args()],
             env=self.get_env() | self.workbench_environment(choice),
-            limits=Limits(profile.cpu, profile.memory_bytes, MAX_PROCESSES),
+            limits=limits_of(profile, self.workbench()),
             name="server",
             log=log_file,
         )
@@ -309,6 +309,11 @@ def refusal(error: LabwrightError, addition: str) -> web.HTTPError:
     answer = web.HTTPError(error.status, log_message=text.replace("%", "%%"))
     vars(answer)["jupyterhub_message"] = text
     return answer
+
+
+def limits_of(profile: Profile, workbench: Workbench) -> Limits:
+    """What a server may use together with its kernels."""
+    return Limits(profile.cpu, profile.memory_bytes, MAX_PROCESSES, workbench.visible_gpus(profile.gpu_count))
 
 
 def idle_seconds(workbench: Workbench, slug: str) -> int:

@@ -33,6 +33,9 @@ class Limits:
     cpu: float | None = None
     memory_bytes: int | None = None
     processes: int | None = None
+    # So many of the machine's GPUs are chosen for it, and named to it in CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES,
+    # which hide the others from libraries; None names none and hides none.
+    gpus: int | None = None
 
 
 @dataclass(frozen=True)

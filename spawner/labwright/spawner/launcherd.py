@@ -21,12 +21,12 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from labwright.api.errors import Forbidden, InternalError, InvalidRequest, LabwrightError, NotFound, Unavailable
-from labwright.spawner import cgroups, execution, listeners, processes
+from labwright.spawner import cgroups, execution, gpus, listeners, processes
 from labwright.spawner.accounts import Account, ensure_account
 from labwright.spawner.launcher import PATH, Limits
 from labwright.spawner.records import Record, Records, describe_exit
@@ -51,12 +51,14 @@ class LauncherService:
         by_user: bool,
         groups: cgroups.Cgroups | None,
         template: Template | None = None,
+        gpus_of_machine: Sequence[gpus.Gpu] = (),
     ) -> None:
         self._homes = homes
         self._records = records
         self._by_user = by_user
         self._groups = groups
         self._template = template
+        self._gpus = gpus_of_machine
         self._closing = False
         self._cleanups: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Handler] = {
@@ -94,7 +96,7 @@ class LauncherService:
         record.enforced = enforced_by(limits, by_group=by_group)
         command = execution.Command(
             argv=argv,
-            env=complete_environment(ask.get("env", {}), account, record.id),
+            env=complete_environment(ask.get("env", {}), account, record.id) | self._choose_gpus(record, limits),
             cwd=Path(ask["cwd"]) if ask.get("cwd") else account.home,
             log=below_home(ask["log"], account.home) if ask.get("log") else None,
             uid=account.uid if self._by_user else None,
@@ -113,6 +115,15 @@ class LauncherService:
         self._records.add(record)
         log.info("started %s (%s) of %s as pid %d", record.id, record.name, record.principal, record.pid)
         return {"id": record.id, "pid": record.pid, "enforced": record.enforced}
+
+    def _choose_gpus(self, record: Record, limits: Limits) -> dict[str, str]:
+        """Note on the record which GPUs it holds; the variables that show it those alone."""
+        if limits.gpus is None:
+            return {}
+        used = [key for other in self._records.all() if not other.ended for key in other.gpus]
+        given = gpus.least_used(self._gpus, used, limits.gpus)
+        record.gpus = [gpu.key for gpu in given]
+        return gpus.visible(self._gpus, given)
 
     def _start(self, command: execution.Command) -> int:
         if self._template is not None and self._template.serves(command.argv):
@@ -376,6 +387,7 @@ def main() -> None:
     parser.add_argument(
         "--template", nargs=2, metavar=("PYTHON", "MODULE"), help="keep what `PYTHON -m MODULE` imports, and fork it"
     )
+    parser.add_argument("--root", type=Path, default=Path("/"), help="whose dev, proc and sys say which GPUs there are")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if options.by_user and os.geteuid() != 0:
@@ -385,7 +397,11 @@ def main() -> None:
     groups = cgroups.detect(f"labwright-{records.instance}")
     log.info("control groups: %s", ", ".join(groups.parents) if groups else "none, resource limits instead")
     template = Template(*options.template) if options.template else None
-    service = LauncherService(options.homes, records, by_user=options.by_user, groups=groups, template=template)
+    found = gpus.find_gpus(options.root)
+    log.info("GPUs: %s", ", ".join(gpu.key for gpu in found) or "none")
+    service = LauncherService(
+        options.homes, records, by_user=options.by_user, groups=groups, template=template, gpus_of_machine=found
+    )
     allowed = {0, os.getuid(), *(account.pw_uid for account in accounts)}
     ports = HeldPorts(options.hold)
     ports.take()

@@ -109,6 +109,10 @@ class Workbench:
     def profile(self, slug: str) -> Profile | None:
         return next((profile for profile in self.profiles if profile.slug == slug), None)
 
+    def visible_gpus(self, count: int) -> int | None:
+        """How many GPUs a process with `count` of them sees: all (None) where no profile asks for any."""
+        return count if any(profile.gpu_count for profile in self.profiles) else None
+
 
 @dataclass(frozen=True)
 class Choice:

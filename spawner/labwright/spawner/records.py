@@ -23,6 +23,7 @@ class Record:
     start_ticks: int = 0
     enforced: str = "none"
     cgroups: list[str] = field(default_factory=list)
+    gpus: list[str] = field(default_factory=list)  # keys of those that it was given
     ended: bool = False
     stopping: bool = False
     exit_code: int | None = None

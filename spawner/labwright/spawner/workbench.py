@@ -78,7 +78,9 @@ class ProfileEntry(Entry):
     description: str = Field(default="", description="A line under the title.")
     cpu: float = Field(gt=0, le=1024, description="Cores; 0.5 is half of one.")
     memory: Size = Field(gt=0, description="Like 512M, 2G.")
-    gpu: dict[str, Annotated[int, Field(ge=1)]] = Field(default={}, description="Resource name to count.")
+    gpu: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="Resource name to count. Once a profile has GPUs, each process is shown its own alone."
+    )
     image: str = Field(min_length=1, description="Short name from `images`, or a full reference.")
     price_per_hour: float = Field(ge=0, description="In `currency`; what usage and budgets count.")
     groups: list[str] = Field(default=["everyone"], min_length=1, description="Who may choose it.")

@@ -35,7 +35,14 @@ class DaskEngine:
             # Core stops idle clusters; this is for the hour in which core is away.
             "idle_timeout": idle_seconds + 300,
         }
-        ask = {"id": cluster.id, "user": cluster.owner, "workers": cluster.workers_wanted, "sizes": sizes}
+        gpus = self._core.workbench().visible_gpus(cluster.gpu)
+        ask = {
+            "id": cluster.id,
+            "user": cluster.owner,
+            "workers": cluster.workers_wanted,
+            "gpus": gpus,
+            "sizes": sizes,
+        }
         made = await self._call("POST", "", ask)
         return Started(remote=made["name"])
 

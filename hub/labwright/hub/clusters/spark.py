@@ -60,7 +60,11 @@ class SparkEngine:
                 "SPARK_LOCAL_IP": "127.0.0.1",  # what the UI binds to
             },
             # No limit on address space would be honest here: a JVM reserves far more than it uses.
-            limits=Limits(cpu=cluster.cpu * cluster.workers_wanted, memory_bytes=memory + JVM_OVERHEAD_BYTES),
+            limits=Limits(
+                cpu=cluster.cpu * cluster.workers_wanted,
+                memory_bytes=memory + JVM_OVERHEAD_BYTES,
+                gpus=self._core.workbench().visible_gpus(cluster.gpu * cluster.workers_wanted),
+            ),
             name="spark",
             log=folder / "spark.log",
         )

@@ -81,13 +81,13 @@ class LaunchedBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has 
         return self.allowed.get(cluster.name, max(int(cluster.count), int(cluster.options["workers"])))
 
     # What core asks, through the door.
-    async def create(self, *, id: str, user: str, workers: int, sizes: dict[str, Any]) -> str:
-        """The name of the cluster that stands for core's `id`; made when there is none yet."""
+    async def create(self, *, id: str, user: str, workers: int, gpus: int | None, sizes: dict[str, Any]) -> str:
+        """The name of the cluster that stands for core's `id`; made when there is none yet. `gpus`: of each worker."""
         for cluster in self.db.name_to_cluster.values():
             if cluster.options.get("id") == id:
                 return str(cluster.name)
         config = self.cluster_config_class(parent=self, **sizes)
-        cluster = self.db.create_cluster(user, {"id": id, "workers": workers}, config.to_dict())
+        cluster = self.db.create_cluster(user, {"id": id, "workers": workers, "gpus": gpus}, config.to_dict())
         self.queue.put(cluster)
         return str(cluster.name)
 
@@ -144,10 +144,13 @@ class LaunchedBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has 
         return launched.id
 
     def limits(self, cluster: Cluster, name: str) -> Limits:
+        gpus = cluster.options.get("gpus")
         if name == "scheduler":
-            return Limits(memory_bytes=cluster.config.scheduler_memory)
+            return Limits(memory_bytes=cluster.config.scheduler_memory, gpus=None if gpus is None else 0)
         # Dask's nanny keeps a worker below worker_memory; the hard limit leaves room for the nanny itself.
-        return Limits(cpu=cluster.config.worker_cores, memory_bytes=cluster.config.worker_memory + (512 << 20))
+        return Limits(
+            cpu=cluster.config.worker_cores, memory_bytes=cluster.config.worker_memory + (512 << 20), gpus=gpus
+        )
 
     def get_scheduler_command(self, cluster: Cluster) -> list[str]:
         command: list[str] = super().get_scheduler_command(cluster)

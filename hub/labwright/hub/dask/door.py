@@ -65,7 +65,8 @@ async def describe(backend: LaunchedBackend, cluster: Cluster) -> dict[str, Any]
 async def create_cluster(request: web.Request) -> web.Response:
     backend: LaunchedBackend = request.app["backend"]
     ask = await request.json()
-    name = await backend.create(id=ask["id"], user=ask["user"], workers=ask["workers"], sizes=ask["sizes"])
+    wanted = {name: ask[name] for name in ("id", "user", "workers", "gpus", "sizes")}
+    name = await backend.create(**wanted)
     return web.json_response({"name": name}, status=201)
 
 

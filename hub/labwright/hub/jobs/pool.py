@@ -49,7 +49,8 @@ class RunnerPool:
             return list(connection.execute(sa.select(runners)))
 
     async def _launch(self, owner: str, slug: str) -> None:
-        profile = self._core.workbench().profile(slug)
+        workbench = self._core.workbench()
+        profile = workbench.profile(slug)
         if profile is None:
             return
         runner_id = store.new_id("runner", self._core.now())
@@ -61,7 +62,9 @@ class RunnerPool:
             principal,
             [str(self._core.settings.python("user")), "-m", "labwright.kernels.runner"],
             env=self._environment(runner_id, owner, slug),
-            limits=Limits(cpu=profile.cpu, memory_bytes=profile.memory_bytes),
+            limits=Limits(
+                cpu=profile.cpu, memory_bytes=profile.memory_bytes, gpus=workbench.visible_gpus(profile.gpu_count)
+            ),
             name="runner",
             log=home / ".local" / "state" / "labwright" / "runner.log",
         )
