@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 Cell = str | tuple[str, list[str]]
 
 NOTEBOOKS: dict[str, list[Cell]] = {
@@ -253,3 +255,25 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "make_pipeline(Ridge())",
     ],
 }
+
+# No dependency of ours: where somebody has installed it.
+if find_spec("torch"):
+    NOTEBOOKS["torch"] = [
+        "import torch\ntorch.manual_seed(0)\nx = torch.randn(256, 4)\n"
+        "y = x @ torch.tensor([1.0, -2.0, 3.0, 0.0])\nx[:2]",
+        "net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))\nnet",
+        "optimizer = torch.optim.Adam(net.parameters(), lr=0.01)\n"
+        "for step in range(60):\n"
+        "    optimizer.zero_grad()\n"
+        "    loss = torch.nn.functional.mse_loss(net(x).squeeze(), y)\n"
+        "    loss.backward()\n"
+        "    optimizer.step()\n"
+        "    if step % 20 == 0: print(step, f'{loss.item():.3f}')",
+        "device = 'cuda' if torch.cuda.is_available() else 'cpu'\n"
+        "big = torch.ones(1000, 1000, device=device)\ndevice, (big @ big).sum()",
+        "pairs = torch.utils.data.TensorDataset(x, y)\n"
+        "batches = torch.utils.data.DataLoader(pairs, batch_size=64, num_workers=2)\n"
+        "sum(len(inputs) for inputs, _ in batches)",
+        "torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype(), torch.initial_seed()",
+        "net(torch.zeros(3))",
+    ]

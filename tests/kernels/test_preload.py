@@ -19,7 +19,7 @@ from labwright.kernels.deaths import count_oom_kills, memory_cgroup
 from labwright.kernels.engine import ForkServerEngine
 from labwright.kernels.environment import identity, import_time_variables
 from labwright.kernels.folder import default_directory
-from labwright.kernels.preload import BASE, choose_set, imports_in, imports_of, propose_set, shadowed
+from labwright.kernels.preload import BASE, choose_set, imports_in, imports_of, installed, propose_set, shadowed
 from tests.kernels.running import make_notebook
 
 SETS = {BASE: (), "data": ("numpy", "pandas"), "models": ("numpy", "pandas", "sklearn.ensemble", "mlflow")}
@@ -68,6 +68,11 @@ def test_nothing_is_imported_ahead_of_a_notebook_that_sets_what_libraries_read_a
 @pytest.mark.parametrize("source", ["import os\nos.environ['HOME']", "TF_IDF = 1", "%env MLFLOW_TRACKING_URI=x"])
 def test_other_variables_do_not_keep_libraries_from_being_imported_ahead(source):
     assert imports_of(make_notebook(source, "import pandas")) >= {"pandas"}
+
+
+def test_of_the_usual_sets_those_are_taken_whose_packages_are_there():
+    sets = {"a": ("json", "os.path"), "b": ("json", "os.path", "no_such_package.part"), "c": ("no_such_package",)}
+    assert installed(sets) == {"a": ("json", "os.path")}
 
 
 def test_a_set_is_proposed_from_what_notebooks_import():

@@ -79,6 +79,22 @@ plt.close(figure)
         frozenset({"matplotlib"}),
         False,
     ),
+    # Not repeated in the parent: it starts OpenMP's threads, and one for each device.
+    "networks": FirstUse(
+        """
+import torch
+network = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+optimizer = torch.optim.Adam(network.parameters())
+batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 2), torch.ones(8, 1)), 4)
+for inputs, target in batches:
+    optimizer.zero_grad()
+    torch.nn.functional.mse_loss(network(inputs), target).backward()
+    optimizer.step()
+repr(network), repr(network(inputs))
+""",
+        frozenset({"torch"}),
+        False,
+    ),
     # Port 9 answers nobody: everything up to the connection is what a run with a server does as well.
     "tracking": FirstUse(
         """

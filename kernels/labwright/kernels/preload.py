@@ -33,25 +33,20 @@ from labwright.api.source import parse
 from labwright.kernels.environment import import_time_variables
 
 BASE = "base"
-DEFAULT_SETS: Mapping[str, tuple[str, ...]] = {
-    "data": ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
-    "models": (
-        "numpy",
-        "pandas",
-        "pyarrow",
-        "matplotlib.pyplot",
-        "matplotlib_inline.backend_inline",
-        "sklearn.datasets",
-        "sklearn.ensemble",
-        "sklearn.linear_model",
-        "sklearn.metrics",
-        "sklearn.model_selection",
-        "sklearn.pipeline",
-        "sklearn.preprocessing",
-        "mlflow",
-        "mlflow.sklearn",
-    ),
-}
+DATA = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
+MODELS = (
+    *DATA,
+    "sklearn.datasets",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.model_selection",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
+    "mlflow",
+    "mlflow.sklearn",
+)
+DEFAULT_SETS: Mapping[str, tuple[str, ...]] = {"data": DATA, "models": MODELS, "networks": (*MODELS, "torch")}
 # Threads that sleep until they are needed and whose library puts itself right after a fork.
 HARMLESS_THREADS: Mapping[str, str] = {
     "jemalloc_bg_thd": "jemalloc stops and forgets its background threads in its own fork handlers",
@@ -76,12 +71,20 @@ def read_sets(prefix: Path) -> dict[str, tuple[str, ...]]:
     """The preload sets of the environment at `prefix`, from the smallest to the largest."""
     declared = prefix / "etc" / "labwright" / "preload.json"
     if not declared.exists():
-        return with_base(DEFAULT_SETS)
+        return with_base(installed(DEFAULT_SETS))
     sets = json.loads(declared.read_text())
     lists = sets.values() if isinstance(sets, dict) else [None]
     if not all(isinstance(modules, list) and all(isinstance(module, str) for module in modules) for modules in lists):
         raise ValueError(f"{declared} must hold an object of lists of module names")
     return with_base(sets)
+
+
+def installed(sets: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """The sets without packages that are not there; of two that then hold the same, the first."""
+    there: dict[tuple[str, ...], str] = {}
+    for name, modules in sets.items():
+        there.setdefault(tuple(module for module in modules if importlib.util.find_spec(top_level(module))), name)
+    return {name: modules for modules, name in there.items() if modules}
 
 
 def with_base(sets: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
@@ -184,28 +187,23 @@ def settle_threads() -> None:
 
 def dangers() -> str | None:
     """Why this process must not be forked as it is, or None."""
+    torch = sys.modules.get("torch")
+    # Before the threads: CUDA has some as well, and is the better reason.
+    if open_files("/dev/nvidia") or (torch is not None and torch.cuda.is_initialized()):
+        return "it has initialised CUDA, which cannot be used after a fork"
     settle_threads()
     strangers = [name for name in thread_names() if name not in HARMLESS_THREADS]
     if strangers:
         return f"it leaves {len(strangers)} thread(s) running ({', '.join(sorted(set(strangers)))})"
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            target = fd.readlink()
-        except OSError:
-            continue
-        if str(target).startswith("/dev/nvidia"):
-            return "it has initialised CUDA, which cannot be used after a fork"
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return "it has initialised CUDA, which cannot be used after a fork"
     return None
 
 
-def open_sockets() -> int:
+def open_files(beginning: str) -> int:
+    """How many open files of this process have a name that begins so."""
     count = 0
     for fd in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            count += str(fd.readlink()).startswith("socket:")
+            count += str(fd.readlink()).startswith(beginning)
     return count
 
 
@@ -214,7 +212,7 @@ def preload(modules: Iterable[str]) -> Refusal | None:
 
     The process that gets a refusal is spoilt: it has to start again without that module.
     """
-    sockets = open_sockets()
+    sockets = open_files("socket:")
     for module in modules:
         if reason := UNSAFE_MODULES.get(top_level(module)):
             return Refusal(module, reason)
@@ -226,6 +224,6 @@ def preload(modules: Iterable[str]) -> Refusal | None:
             return Refusal(module, f"importing it raised {type(error).__name__}: {error}")
         if reason := dangers():
             return Refusal(module, reason)
-        if open_sockets() > sockets:
+        if open_files("socket:") > sockets:
             return Refusal(module, "it opened a socket")
     return None
