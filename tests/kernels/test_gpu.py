@@ -78,7 +78,7 @@ def test_what_a_killed_kernel_held_of_the_gpu_is_free_again(make_run: MakeRun, e
         "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     )
     outcome = run()
-    assert outcome.state == "failed"
+    assert outcome.state == "died"
     assert "killed" in (outcome.reason or "")
     assert int(run.text(1)) >= before + 4096
     assert memory_used() < before + 1024

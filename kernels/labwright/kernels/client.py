@@ -137,9 +137,11 @@ class ForkServer:
 
     def wait_warm(self, env: Mapping[str, str], imports: frozenset[str], seconds: float = 60.0) -> None:
         """As `warm`, and wait until every parent is ready; those that are not yet let kernels start from the base."""
-        self.warm(env, imports)
         deadline = time.monotonic() + seconds
-        while not all(parent["ready"] for parent in self.status()["parents"]):
+        while True:
+            self.warm(env, imports)  # again, for one that was refused a module has ended
+            if all(parent["ready"] for parent in self.status()["parents"]):
+                return
             if time.monotonic() > deadline:
                 raise ForkServerGone(f"No parent was warm within {seconds:g} s; see {self.directory / 'log'}.")
             time.sleep(0.05)
