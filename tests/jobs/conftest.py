@@ -26,7 +26,7 @@ from workbench import eventually
 
 from labwright.api import names
 from labwright.api.client import Client, Endpoints
-from labwright.api.errors import NotAuthenticated, QuotaExceeded
+from labwright.api.errors import LabwrightError, NotAuthenticated, QuotaExceeded
 from labwright.api.usage import Reservation, ReservationRequest
 from labwright.hub.callers import Caller, UnknownPerson
 from labwright.hub.core.app import build_core, create_app
@@ -115,6 +115,8 @@ class SubprocessLauncher:
         self.homes = homes
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.limits: dict[str, Limits] = {}  # of the last that ran with a profile
+        self.failure: LabwrightError | None = None  # what each launch meets
+        self.failures = 0
 
     async def prepare(self, principal: Principal) -> Path:
         home = self.homes / principal.name
@@ -133,6 +135,9 @@ class SubprocessLauncher:
         log: Path | None = None,
     ) -> Launched:
         home = await self.prepare(principal)
+        if self.failure is not None:
+            self.failures += 1
+            raise self.failure
         surroundings = {"HOME": str(home), "USER": principal.name, "PATH": os.environ["PATH"], **env}
         surroundings["LABWRIGHT_RUNNER_IDLE_SECONDS"] = "120"
         if log is not None:

@@ -12,7 +12,15 @@ from fastapi.routing import APIRoute
 
 from labwright.api import names
 from labwright.api.client import Client
-from labwright.api.errors import BadParameter, BadSchedule, Conflict, InvalidRequest, NotFound, UnknownParameter
+from labwright.api.errors import (
+    BadParameter,
+    BadSchedule,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    UnknownParameter,
+)
 from labwright.api.job_client import JobClient
 from labwright.hub.jobs import protocol, routes
 from labwright.hub.jobs.scheduler import choose_slots
@@ -313,6 +321,44 @@ def test_a_run_that_vanishes_again_and_again_is_lost(alice: Client, workplace: W
     assert (done["state"], done["attempt"]) == ("lost", 3)
     assert "attempt 3" in done["reason"]
     assert workplace.ledger.live == {}
+
+
+def test_a_run_whose_runner_never_comes_up_is_lost_with_the_reason_and_holds_nothing(
+    alice: Client, workplace: Workplace
+) -> None:
+    workplace.settings.python("user").write_text("#!/bin/sh\nexit 3\n")
+    run = start(alice, job_request("1"))
+    assert reason_of(alice, run, "did not come up").endswith("It is queued again.")
+    done = ended(alice, run)
+    assert (done["state"], done["attempt"]) == ("lost", 0)
+    assert done["reason"].startswith("Its runner did not come up: ")
+    assert done["reason"].endswith("the last; see ~/.local/state/labwright/runner.log.")
+    assert workplace.ledger.live == {}
+
+
+def test_a_runner_that_is_refused_counts_and_a_launcher_that_is_away_does_not(
+    alice: Client, workplace: Workplace
+) -> None:
+    launcher = workplace.launcher
+
+    def after_failures(number: int) -> bool:
+        workplace.clock.offset += timedelta(seconds=1)
+        return launcher.failures >= number
+
+    launcher.failure = Unavailable("The launcher")
+    run = start(alice, job_request("1"))
+    wait_until(lambda: after_failures(5), what="five starts that failed")
+    assert "The launcher" in reason_of(alice, run, "It is tried again")
+    launcher.failure = None
+    assert ended(alice, run)["state"] == "succeeded"
+
+    launcher.failure = InvalidRequest("'python' could not be started: no such program.")
+    launcher.kill_everything()
+    refused = start(alice, job_request("1"))
+    wait_until(lambda: after_failures(8), what="three more")
+    done = ended(alice, refused)
+    assert done["state"] == "lost"
+    assert "no such program" in done["reason"]
 
 
 DEATHS = {

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from labwright.hub.jobs import schedule, store
 from labwright.hub.jobs.attempts import RESERVATION_SECONDS
 from labwright.hub.jobs.bell import Bell
 from labwright.hub.jobs.people import OwnerGone, current_groups
-from labwright.hub.jobs.pool import RunnerPool
+from labwright.hub.jobs.pool import LOG, Gone, RunnerPool
 from labwright.hub.jobs.service import end_run, enqueue, released
 from labwright.hub.jobs.tables import jobs, runners, runs
 from labwright.hub.jobs.turns import Places
@@ -39,6 +39,7 @@ MOST_CATCH_UP_RUNS = 100  # what misfire="all" starts at most
 MOST_LOSSES = 3  # attempts that may vanish before a run counts as lost
 TIMEOUT_GRACE_SECONDS = 60  # the runner ends a run at its timeout; core does so this much later
 QUOTA_RETRY_SECONDS = 5
+SMALL = "see its log, or choose a larger profile"  # what most who vanish were
 
 
 class Scheduler:
@@ -91,12 +92,14 @@ class Scheduler:
     async def tick(self) -> None:
         """One round at `core.now()`."""
         await self._fire_due()
-        for runner_id, reason in await self._pool.reap():
-            await run_in_threadpool(self._runner_died, runner_id, reason)
+        for runner in await self._pool.reap():
+            await run_in_threadpool(self._runner_died, runner)
         await run_in_threadpool(self._expire)
         if await run_in_threadpool(self._reserve):
             self._work.ring()
-        await self._pool.match(await run_in_threadpool(self._demand))
+        missing = await self._pool.match(await run_in_threadpool(self._demand))
+        if missing:
+            await run_in_threadpool(self._tell_of_missing, missing)
 
     # Slots
 
@@ -169,12 +172,16 @@ class Scheduler:
 
     # Runs whose runner is gone
 
-    def _runner_died(self, runner_id: str, reason: str) -> None:
+    def _runner_died(self, runner: Gone) -> None:
         now = self._core.now()
         with self._core.database.write() as connection:
-            mine = sa.select(runs).where(runs.c.runner_id == runner_id, runs.c.state.in_(store.ACTIVE))
-            for run in connection.execute(mine.with_for_update(skip_locked=True)).all():
-                self._take_back(connection, run, now, reason)
+            for run in store.held_by(connection, runner.id):
+                self._take_back(connection, run, now, runner.reason)
+            # One that never came up costs the run that it was started for a try, or it would wait for ever, and cost.
+            queued = None if runner.came_up else store.next_for(connection, runner.owner, runner.profile)
+            if queued is not None:
+                why = f"Its runner did not come up: {runner.reason}"
+                self._take_back(connection, queued, now, why, remedy=f"see ~/{LOG}")
 
     def _expire(self) -> None:
         now = self._core.now()
@@ -184,12 +191,14 @@ class Scheduler:
             for run in store.holding(connection):
                 self._keep_time(connection, run, now)
 
-    def _take_back(self, connection: sa.Connection, run: sa.Row[Any], now: datetime, reason: str) -> None:
+    def _take_back(
+        self, connection: sa.Connection, run: sa.Row[Any], now: datetime, reason: str, *, remedy: str = SMALL
+    ) -> None:
         """Queue a run again whose attempt ended without a word, or give it up."""
         if run.cancel_requested:
             end_run(self._core, connection, run, "cancelled", now, run.reason or "It was cancelled.")
         elif run.losses + 1 >= MOST_LOSSES:
-            last = f"{reason} That was attempt {run.attempt}, the last; see its log, or choose a larger profile."
+            last = f"{reason} That was attempt {run.losses + 1}, the last; {remedy}."
             end_run(self._core, connection, run, "lost", now, last)
         else:
             values = {
@@ -251,6 +260,17 @@ class Scheduler:
 
     def _tell(self, connection: sa.Connection, run: sa.Row[Any], now: datetime) -> None:
         self._core.events.append(connection, owner=run.owner, topic="run", key=run.id, action="updated", now=now)
+
+    def _tell_of_missing(self, missing: Mapping[tuple[str, str], str]) -> None:
+        """Put on runs that could start why they have no runner yet."""
+        now = self._core.now()
+        with self._core.database.write() as connection:
+            for (owner, profile), sentence in missing.items():
+                run = store.next_for(connection, owner, profile)
+                reason = f"It waits for a runner, which could not be started: {sentence} It is tried again."[:1000]
+                if run is not None and run.reason != reason:
+                    store.change_open(connection, run.id, {"reason": reason})
+                    self._tell(connection, run, now)
 
     def _reserve_one(self, run_id: str, now: datetime) -> bool:
         """Take what the run's profile says, or leave it queued with the reason on it."""

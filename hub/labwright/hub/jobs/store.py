@@ -251,6 +251,19 @@ def holding(connection: sa.Connection) -> Sequence[sa.Row[Any]]:
     return connection.execute(sa.select(runs).where(runs.c.reserved.is_(True), runs.c.state.in_(OPEN))).all()
 
 
+def held_by(connection: sa.Connection, runner_id: str) -> Sequence[sa.Row[Any]]:
+    """The runs that a runner has leased and not ended."""
+    query = sa.select(runs).where(runs.c.runner_id == runner_id, runs.c.state.in_(ACTIVE))
+    return connection.execute(query.with_for_update(skip_locked=True)).all()
+
+
+def next_for(connection: sa.Connection, owner: str, profile: str) -> sa.Row[Any] | None:
+    """The owner's oldest run that has its reservation and waits for a runner."""
+    ready = (runs.c.state == "queued") & runs.c.reserved.is_(True)
+    query = sa.select(runs).where(runs.c.owner == owner, runs.c.profile == profile, ready)
+    return connection.execute(query.order_by(runs.c.id).limit(1).with_for_update(skip_locked=True)).one_or_none()
+
+
 def lease(connection: sa.Connection, owner: str, profile: str, runner_id: str, now: datetime) -> sa.Row[Any] | None:
     """Give the owner's oldest reserved run to a runner, with a new attempt."""
     query = (
