@@ -70,7 +70,7 @@ store.execute("INSERT INTO trace_tags (request_id, key, value) VALUES ('t', 'kep
 store.commit()
 sqlalchemy.event.listen(sqlalchemy.Engine, "connect", serve.set_up_sqlite)
 serve.once_per_connection()
-serve.upgrade_without_checks()
+serve.upgrade_safely()
 engine = sqlalchemy.create_engine(url)
 utils._upgrade_db(engine)
 utils._verify_schema(engine)
@@ -88,6 +88,51 @@ def test_an_upgrade_of_mlflows_schema_keeps_what_refers_to_the_tables_that_it_ma
     done = subprocess.run([python, "-c", OLDER, folder, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["1", "1"]
+
+
+# As MLflow's store does when it is opened; ended as by `kill -9` before its statement number `last`.
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import serve, sqlalchemy
+sqlalchemy.event.listen(sqlalchemy.Engine, "connect", serve.set_up_sqlite)
+serve.once_per_connection()
+serve.upgrade_safely()
+from mlflow.store.db import utils
+count, last = 0, None
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "before_cursor_execute")
+def note(*_):
+    global count
+    count += 1
+    if count == last:
+        os._exit(9)
+def open_store(name):
+    engine = sqlalchemy.create_engine(f"sqlite:///{sys.argv[2]}/{name}.sqlite")
+    if not utils._all_tables_exist(engine):
+        utils._initialize_tables(engine)
+    utils._verify_schema(engine)
+    engine.dispose()
+open_store("whole")
+whole, ends = count, []
+for killed in range(20, whole, whole // 15):
+    for last in (killed, None):
+        if os.fork() == 0:
+            count = 0
+            open_store(killed)
+            os._exit(0)
+        ends.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(ends)
+"""
+
+
+def test_mlflow_starts_after_it_was_killed_while_it_made_its_tables(bench: Any, tmp_path: Path) -> None:
+    python = bench.settings.environments / "mlflow" / "bin" / "python"
+    folder = Path(serve.__file__).parent
+    done = subprocess.run([python, "-c", KILLED, folder, tmp_path], capture_output=True, text=True, check=False)
+    ends = json.loads(done.stdout.splitlines()[-1])
+    assert len(ends) >= 30
+    assert set(ends[::2]) == {9}
+    assert set(ends[1::2]) == {0}, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
+import functools
 import gc
 import io
 import os
@@ -62,32 +63,46 @@ def once_per_connection() -> None:
     utils._get_managed_session_maker = lambda sessions, kind: maker(sessions, None if kind == "sqlite" else kind)
 
 
-def upgrade_without_checks() -> None:
-    """Have MLflow bring an older schema up to date with foreign keys unchecked, as they were before `set_up_sqlite`.
+def upgrade_safely() -> None:
+    """Have MLflow bring an older schema up to date, one that it was killed over among them, with keys unchecked.
 
-    In SQLite a column is changed by making its table anew. Checked, the old one could not be dropped, or took along
-    whatever refers to it.
+    It would only do so while a table is missing. In SQLite a column is changed by making its table anew: with foreign
+    keys checked, as they were not before `set_up_sqlite`, the old one could not be dropped, or took along whatever
+    refers to it.
     """
     from mlflow.store.db import utils
 
-    upgrade: Any = utils._upgrade_db
-    utils._upgrade_db = lambda engine: upgrade_unchecked(upgrade, engine)
+    names: Any = utils
+    upgrade, there = names._upgrade_db, names._all_tables_exist
+    names._get_latest_schema_revision = functools.cache(names._get_latest_schema_revision)
+    names._upgrade_db = lambda engine: upgrade_in_steps(upgrade, engine)
+    names._all_tables_exist = lambda engine: (
+        there(engine) and names._get_schema_version(engine) == names._get_latest_schema_revision()
+    )
 
 
-def upgrade_unchecked(upgrade: Callable[[Any], None], engine: Any) -> None:
+def upgrade_in_steps(upgrade: Callable[[Any], None], engine: Any) -> None:
+    """Upgrade SQLite by transactions of our own: Python's begin with the first row that changes, not with a table.
+
+    So each of MLflow's steps is kept with its number or not at all, and a start that is killed in one can be repeated.
+    """
     import sqlalchemy.event
 
-    unchecked = sqlalchemy.create_engine(engine.url)
-    sqlalchemy.event.listen(unchecked, "connect", leave_keys_unchecked)
+    if engine.dialect.name != "sqlite":
+        upgrade(engine)
+        return
+    stepwise = sqlalchemy.create_engine(engine.url)
+    sqlalchemy.event.listen(stepwise, "connect", leave_transactions_and_keys)
+    sqlalchemy.event.listen(stepwise, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     try:
-        upgrade(unchecked)
+        upgrade(stepwise)
     finally:
-        unchecked.dispose()
+        stepwise.dispose()
 
 
-def leave_keys_unchecked(connection: Any, _record: Any) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA foreign_keys=OFF")
+def leave_transactions_and_keys(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys=OFF")
 
 
 class Classic:
@@ -159,7 +174,7 @@ def serve(listen: Callable[[], socket.socket]) -> None:
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", set_up_sqlite)
     sqlalchemy.event.listen(sqlalchemy.Engine, "engine_connect", note)
     once_per_connection()
-    upgrade_without_checks()
+    upgrade_safely()
     from mlflow.server import app as flask
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
