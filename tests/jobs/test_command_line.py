@@ -117,6 +117,41 @@ def test_a_notebook_is_scheduled_from_a_shell_and_changed_by_the_same_words(work
     assert (shown["id"], shown["parameters"]) == (job["id"], {"month": 8})
 
 
+FOLLOWS = "Follows the notebook: each save in Lab becomes what runs next."
+
+
+def test_a_job_follows_its_notebook_from_when_that_is_said_until_it_is_taken_back(workplace: Workplace) -> None:
+    path = workplace.home("alice") / "grows.ipynb"
+    path.write_text(json.dumps(notebook("1")))
+
+    def follows(*words: str) -> Any:
+        done = labwright(workplace, "schedule", str(path), "--cron", "0 6 * * *", *words)
+        assert done.returncode == 0, done
+        return json.loads(labwright(workplace, "jobs", "show", "grows", "--json").stdout)["follow"]
+
+    assert follows() is False
+    assert follows("--follow") is True
+    assert follows() is True  # nothing was said of it
+    assert FOLLOWS in labwright(workplace, "jobs", "show", "grows").stdout
+    assert follows("--no-follow") is False
+    assert FOLLOWS not in labwright(workplace, "jobs", "show", "grows").stdout
+    on = labwright(workplace, "jobs", "follow", "grows")
+    assert on.stdout == "grows follows the notebook grows.ipynb: each save in Lab becomes what runs next.\n"
+    assert FOLLOWS in labwright(workplace, "jobs", "show", "grows").stdout
+    off = labwright(workplace, "jobs", "unfollow", "grows")
+    assert off.stdout == "grows keeps the notebook grows.ipynb as it has it: saves in Lab do not change what runs.\n"
+    assert FOLLOWS not in labwright(workplace, "jobs", "show", "grows").stdout
+
+
+def test_a_notebook_outside_of_the_home_cannot_be_followed(workplace: Workplace, tmp_path: Path) -> None:
+    path = tmp_path / "outside.ipynb"
+    path.write_text(json.dumps(notebook("1")))
+    refused = labwright(workplace, "schedule", str(path), "--cron", "0 6 * * *", "--follow")
+    assert refused.returncode == 2, refused
+    assert "is not in your home" in refused.stderr
+    assert labwright(workplace, "jobs", "list", "--search", "outside").stdout.startswith("No job ")
+
+
 def test_a_job_is_billed_to_the_group_that_was_named_last(workplace: Workplace) -> None:
     path = workplace.home("alice") / "bills.ipynb"
     path.write_text(json.dumps(notebook("1")))
@@ -158,6 +193,11 @@ def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: 
     assert "work" in repr(jobs_magic.run("", None, shell))
     assert "queued" in repr(jobs_magic.run("run work", None, shell))
     assert "paused" in repr(jobs_magic.run("pause 1", None, shell))
+    assert FOLLOWS in repr(jobs_magic.run("follow work", None, shell))
+    assert FOLLOWS not in repr(jobs_magic.run("unfollow work", None, shell))
+    assert FOLLOWS in repr(schedule_magic.run("--cron '0 6 * * *' --zone Europe/Berlin --follow", None, shell))
+    assert FOLLOWS in jobs_magic.run("show work", None, shell)._repr_html_()
+    assert FOLLOWS not in repr(schedule_magic.run("--cron '0 6 * * *' --zone Europe/Berlin --no-follow", None, shell))
     assert "cancelled" in repr(jobs_magic.run("cancel work#1", None, shell))
     assert "%jobs restore job-" in repr(jobs_magic.run("delete work", None, shell))
     assert "No jobs yet" in repr(jobs_magic.run("list", None, shell))

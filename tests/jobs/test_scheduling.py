@@ -410,6 +410,19 @@ def test_a_restored_job_goes_on_with_its_next_slot_and_what_was_stopped_stays_so
     assert (stopped["id"], stopped["reason"]) == (run["id"], "Its job was deleted.")
 
 
+def test_following_the_notebook_is_switched_on_and_off_and_all_else_stays(alice: Client, bob: Client) -> None:
+    job = alice.core("POST", "/jobs", json=job_request("1", schedule=SIX))
+    assert job["follow"] is False
+    on = alice.core("PATCH", f"/jobs/{job['id']}", json={"follow": True})
+    assert on == {**job, "follow": True, "updated": on["updated"]}
+    other = alice.core("PATCH", f"/jobs/{job['id']}", json={"profile": "small"})
+    assert other["follow"] is True  # nothing was said of it
+    with pytest.raises(NotFound):
+        bob.core("PATCH", f"/jobs/{job['id']}", json={"follow": False})
+    off = alice.core("PATCH", f"/jobs/{job['id']}", json={"follow": False})
+    assert off == {**job, "updated": off["updated"]}
+
+
 def test_a_job_is_restored_once_told_and_written_down(alice: Client) -> None:
     job = alice.core("POST", "/jobs", json=job_request("1"))
     alice.core("DELETE", f"/jobs/{job['id']}")

@@ -18,6 +18,7 @@ from labwright.api.jobs import FINAL_STATES, Inspection, Job, JobPage, Run, RunP
 from labwright.api.parameters import from_text
 
 POLL_SECONDS = 0.3
+FOLLOWS = "Follows the notebook: each save in Lab becomes what runs next."
 PATIENCE_SECONDS = 60.0  # how long core may be away while a run is followed
 
 
@@ -41,6 +42,14 @@ def path_in_home(path: Path) -> str:
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - symlinks stay as they are
     home = Path.home()
     return str(whole.relative_to(home)) if whole.is_relative_to(home) else whole.name
+
+
+def check_can_follow(path: Path) -> None:
+    """Raise for a notebook that Lab does not save: the job would follow whatever has its name in the home."""
+    if not Path(os.path.abspath(path)).is_relative_to(Path.home()):  # noqa: PTH100 - symlinks stay as they are
+        raise InvalidRequest(
+            f"'{path}' is not in your home, so a job cannot follow it.", remedy="Move it there, or leave --follow out."
+        )
 
 
 def split_parameter(text: str) -> tuple[str, str]:
@@ -190,12 +199,16 @@ class JobClient:
         group: str | None = None,
         schedule: Mapping[str, str] | None = None,
         policy: Mapping[str, Any] | None = None,
+        follow: bool | None = None,
     ) -> Job:
         """The job of that name (the file's when absent), made anew or changed to what is given.
 
         Without a schedule a scheduled job of that name is left alone: runs by hand get one beside it. `group` is whom
-        to bill: '' for oneself, None for whom the job billed before.
+        to bill: '' for oneself, None for whom the job billed before. `follow` says whether saves in Lab become what
+        runs next; None: as it was.
         """
+        if follow:
+            check_can_follow(notebook)
         request: dict[str, Any] = {
             "name": name or notebook.stem,
             "notebook": {"path": path_in_home(notebook), "content": content},
@@ -204,6 +217,7 @@ class JobClient:
             "group": group or None,
             "schedule": schedule,
             "policy": dict(policy or {}),
+            "follow": bool(follow),
         }
         names = [request["name"]] if schedule else [request["name"], f"{request['name']} (by hand)"]
         for candidate in names:
@@ -211,7 +225,7 @@ class JobClient:
             if job is None:
                 return self.submit({**request, "name": candidate})
             if schedule or job.schedule is None:
-                said = {"group": group, "schedule": schedule, "policy": policy}
+                said = {"group": group, "schedule": schedule, "policy": policy, "follow": follow}
                 changed = ("notebook", "parameters", "profile", *(key for key in said if said[key] is not None))
                 return self.update(job.id, {key: request[key] for key in changed})
         raise InvalidRequest(f"The names {' and '.join(map(repr, names))} are taken.", remedy="Give another --name.")

@@ -49,6 +49,10 @@ class JobRequest(Wire):
 class JobUpdate(Wire):
     name: str | None = Field(default=None, min_length=1, max_length=128)
     notebook: NotebookInput | None = None
+    follow: bool | None = Field(
+        default=None,
+        description="Take a new snapshot each time the file is saved in Lab, or no longer; the one it has stays.",
+    )
     parameters: dict[str, Any] | None = None
     profile: str | None = None
     group: str | None = Field(

@@ -11,7 +11,7 @@ from pathlib import Path
 from labwright.api import names
 from labwright.api.client import Client, Endpoints, endpoints_from
 from labwright.api.errors import InvalidRequest, LabwrightError
-from labwright.api.job_client import JobClient, duration, state_sentence
+from labwright.api.job_client import FOLLOWS, JobClient, duration, state_sentence
 from labwright.api.jobs import Job, Run
 
 
@@ -87,6 +87,7 @@ def shown_job(job: Job, runs: Sequence[Run] = ()) -> Shown:
         rows.append((f"#{run.number}", state_sentence(run)[:100], started, duration(run), f"{run.cost:.4f}"))
     values = ", ".join(f"{name}={value!r}" for name, value in job.parameters.items())
     notes = [f"{job.notebook_path} · profile {job.profile} · {planned(job)}", *([values] if values else [])]
+    notes += [FOLLOWS] if job.follow else []
     notes += [f"next: {firing:%Y-%m-%d %H:%M} UTC" for firing in job.next_firings]
     notes += [job.reason] if job.reason else []
     return Shown(job.name, rows if runs else (), notes)

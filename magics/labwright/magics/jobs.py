@@ -22,7 +22,8 @@ from labwright.magics.line_parser import LineParser
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-VERBS = ("list", "show", "run", "runs", "cancel", "pause", "resume", "delete", "restore", "log", "open")
+RUN_VERBS = ("run", "runs", "cancel", "log", "open")
+VERBS = ("list", "show", *RUN_VERBS, "pause", "resume", "follow", "unfollow", "delete", "restore")
 
 
 def parser() -> LineParser:
@@ -37,6 +38,8 @@ def parser() -> LineParser:
         "runs": "a job and its runs",
         "pause": "let its schedule rest",
         "resume": "let its schedule go on",
+        "follow": "follow the notebook: each save in Lab becomes what runs next",
+        "unfollow": "keep the notebook as the job has it: saves in Lab do not change what runs",
         "delete": "delete a job and stop what of it runs",
         "restore": "take a job's deletion back, by its name or id",
     }.items():
@@ -70,6 +73,8 @@ def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
         "cancel": lambda jobs, asked: shown_run(jobs.cancel(jobs.find_run(asked.run).id)),
         "pause": lambda jobs, asked: shown_job(jobs.update(jobs.find(asked.job).id, {"paused": True})),
         "resume": lambda jobs, asked: shown_job(jobs.update(jobs.find(asked.job).id, {"paused": False})),
+        "follow": lambda jobs, asked: shown_job(jobs.update(jobs.find(asked.job).id, {"follow": True})),
+        "unfollow": lambda jobs, asked: shown_job(jobs.update(jobs.find(asked.job).id, {"follow": False})),
         "delete": delete,
         "restore": lambda jobs, asked: shown_job(jobs.restore(jobs.find_deleted(asked.job))),
         "log": log,

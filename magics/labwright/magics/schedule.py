@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 OPTIONS = ("--cron", "--zone", "-p", "--name", "--profile", "--group", "--now", "--timeout", "--retries", "--help")
+MORE_OPTIONS = ("--overlap", "--misfire", "--follow", "--no-follow")
 OVERLAPS, MISFIRES = ("skip", "queue", "cancel-old"), ("skip", "once", "all")
 
 
@@ -44,6 +46,11 @@ def parser() -> LineParser:
     made.add_argument(
         "--group", help="the group that is billed, '' for you; without, you, or whom the job billed before"
     )
+    made.add_argument(
+        "--follow",
+        action=BooleanOptionalAction,
+        help="follow the notebook: each save in Lab becomes what runs next; without, as the job had it",
+    )
     made.add_argument("--timeout", type=int, default=3600, help="seconds a run may take")
     made.add_argument("--retries", type=int, default=0, help="how often a failed run is tried again")
     made.add_argument("--overlap", choices=OVERLAPS, default="skip", help="when the run before still goes on")
@@ -60,7 +67,7 @@ def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
     content = read_notebook(path)
     jobs = job_client()
     if not asked.cron and not asked.now:
-        if asked.parameters or asked.name:
+        if asked.parameters or asked.name or asked.follow is not None:
             raise InvalidRequest("Nothing says when.", remedy="Add --now, or --cron '0 6 * * *'.")
         from labwright.magics.schedule_form import form
 
@@ -78,6 +85,7 @@ def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
         group=asked.group,
         schedule=schedule,
         policy=policy,
+        follow=asked.follow,
     )
     return shown_run(jobs.start(job.id)) if asked.now else shown_job(job)
 
@@ -94,5 +102,5 @@ def complete(text: str, line: str, shell: InteractiveShell | None) -> list[str]:
     if before == "--misfire":
         return completions(MISFIRES, text)
     if text.startswith("-"):
-        return completions([*OPTIONS, "--overlap", "--misfire"], text)
+        return completions([*OPTIONS, *MORE_OPTIONS], text)
     return completions([str(path) for path in Path().glob("*.ipynb")], text)

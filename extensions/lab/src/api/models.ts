@@ -241,6 +241,8 @@ export interface JobRequest {
 export interface JobUpdate {
   name?: string | null;
   notebook?: NotebookInput | null;
+  /** Take a new snapshot each time the file is saved in Lab, or no longer; the one it has stays. */
+  follow?: boolean | null;
   parameters?: Record<string, unknown> | null;
   profile?: string | null;
   /** The group that is billed from now on; null: the owner himself. Absent: as it was. */

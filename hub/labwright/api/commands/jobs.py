@@ -16,7 +16,15 @@ from labwright.api.commands import EXIT_FAILED
 from labwright.api.commands.run import followed
 from labwright.api.commands.table import print_table
 from labwright.api.errors import InvalidRequest
-from labwright.api.job_client import JobClient, duration, echo_error, path_in_home, split_parameter, state_sentence
+from labwright.api.job_client import (
+    FOLLOWS,
+    JobClient,
+    duration,
+    echo_error,
+    path_in_home,
+    split_parameter,
+    state_sentence,
+)
 from labwright.api.jobs import Job
 from labwright.api.parameters import from_text
 
@@ -78,6 +86,8 @@ def show(job: str, raw: bool) -> None:
         echo_json(found)
         return
     click.echo(f"{found.name} ({found.id})\nnotebook    {found.notebook_path}\nprofile     {found.profile}")
+    if found.follow:
+        click.echo(f"            {FOLLOWS}")
     for name, about in found.parameters_schema["properties"].items():
         value = json.dumps(found.parameters.get(name, about.get("default")))
         click.echo(f"parameter   {name} = {value}  {about.get('description', '')}".rstrip())
@@ -151,6 +161,25 @@ def resume(job: str) -> None:
     jobs = client()
     found = jobs.update(jobs.find(job).id, {"paused": False})
     click.echo(f"{found.name} goes on{next_at(found)}.")
+
+
+@command.command("follow")
+@click.argument("job")
+def follow(job: str) -> None:
+    """Follow the notebook: each save in Lab becomes what runs next."""
+    jobs = client()
+    found = jobs.update(jobs.find(job).id, {"follow": True})
+    click.echo(f"{found.name} follows the notebook {found.notebook_path}: each save in Lab becomes what runs next.")
+
+
+@command.command("unfollow")
+@click.argument("job")
+def unfollow(job: str) -> None:
+    """Keep the notebook as the job has it: saves in Lab do not change what runs."""
+    jobs = client()
+    found = jobs.update(jobs.find(job).id, {"follow": False})
+    kept = f"keeps the notebook {found.notebook_path} as it has it"
+    click.echo(f"{found.name} {kept}: saves in Lab do not change what runs.")
 
 
 def next_at(job: Job) -> str:

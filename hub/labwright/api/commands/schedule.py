@@ -17,6 +17,11 @@ from labwright.api.jobs import Job
 @click.option("--zone", default="UTC", show_default=True, help="The schedule's time zone, for example Europe/Berlin.")
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="May be given many times.")
 @click.option("--name", help="The job's name; the file's by default. A job of that name is changed.")
+@click.option(
+    "--follow/--no-follow",
+    default=None,
+    help="Follow the notebook: each save in Lab becomes what runs next. Without: as the job had it; new ones do not.",
+)
 @click.option("--profile", default="small", show_default=True, help="The size it runs on.")
 @click.option("--group", help="The group that is billed, '' for you; without, you, or whom the job billed before.")
 @click.option("--timeout", type=click.IntRange(1), default=3600, show_default=True, help="Seconds a run may take.")
@@ -43,6 +48,7 @@ def command(
     zone: str,
     parameters: tuple[str, ...],
     name: str | None,
+    follow: bool | None,
     profile: str,
     group: str | None,
     timeout: int,
@@ -57,7 +63,15 @@ def command(
     values = jobs.typed(content, dict(split_parameter(text) for text in parameters))
     schedule = {"cron": cron, "timezone": zone}
     job = jobs.place(
-        notebook, content, values, name=name, profile=profile, group=group, schedule=schedule, policy=policy
+        notebook,
+        content,
+        values,
+        name=name,
+        profile=profile,
+        group=group,
+        schedule=schedule,
+        policy=policy,
+        follow=follow,
     )
     click.echo(sentence(job))
 

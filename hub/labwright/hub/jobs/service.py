@@ -130,6 +130,8 @@ class Jobs:
             values["name"] = values["live_name"] = _clean_name(ask.name)
         if ask.notebook is not None:
             values |= self._snapshot(ask.notebook)
+        if ask.follow is not None:
+            values["follow"] = ask.follow
         if ask.profile is not None:
             people.choose_profile(self._core.workbench(), ask.profile, caller.groups)
             values["profile"] = ask.profile

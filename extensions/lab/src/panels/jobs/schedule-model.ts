@@ -34,7 +34,8 @@ export interface ScheduleState {
   time: string;
   cron: string;
   timezone: string;
-  follow: boolean;
+  /** What was chosen; undefined: as the job of that name has it. */
+  follow: boolean | undefined;
   preview: Loadable<SchedulePreview>;
   sending: boolean;
   problem: Problem | undefined;
@@ -71,7 +72,7 @@ export class ScheduleModel extends Store<ScheduleState> {
       time: '06:00',
       cron: '0 6 * * *',
       timezone,
-      follow: false,
+      follow: undefined,
       preview: LOADING,
       sending: false,
       problem: undefined,
@@ -97,6 +98,17 @@ export class ScheduleModel extends Store<ScheduleState> {
   get existing(): Job | undefined {
     const { name, named } = this.state;
     return named?.name === name.trim() ? named : undefined;
+  }
+
+  /** Whether each save in Lab becomes what runs next. */
+  get follows(): boolean {
+    return this.state.follow ?? this.existing?.follow ?? false;
+  }
+
+  /** There is something to send: a run, a schedule, or another choice for the job that is there. */
+  get says(): boolean {
+    const { runNow, repeat } = this.state;
+    return runNow || repeat || (this.existing !== undefined && this.follows !== this.existing.follow);
   }
 
   async rename(name: string): Promise<void> {
@@ -168,19 +180,21 @@ export class ScheduleModel extends Store<ScheduleState> {
     if (existing === undefined) {
       return this._api.createJob(request);
     }
-    const { notebook, parameters, profile, group, schedule } = request;
+    const { notebook, parameters, profile, group, schedule, follow } = request;
     // Running it once leaves its schedule as it is.
     const changes = { notebook, parameters, profile, group, ...(schedule ? { schedule } : {}) };
-    return this._api.updateJob(existing.id, changes);
+    // Nor does what was not touched change what was chosen elsewhere meanwhile.
+    const chosen = this.state.follow === undefined ? {} : { follow };
+    return this._api.updateJob(existing.id, { ...changes, ...chosen });
   }
 
   request(parameters: Record<string, unknown>): JobRequest {
-    const { name, profile, follow, repeat, cron, timezone } = this.state;
+    const { name, profile, repeat, cron, timezone } = this.state;
     const card = this.state.me.value?.profiles.find(each => each.slug === profile);
     return {
       name: name.trim(),
       notebook: this.notebook,
-      follow,
+      follow: this.follows,
       parameters,
       profile,
       // Whose quota the card was judged by; of a card that could not be had nothing is said.

@@ -27,7 +27,7 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
     }
   };
   const { inspection } = state;
-  const ready = inspection.value !== undefined && (state.runNow || state.repeat) && state.name.trim() !== '';
+  const ready = inspection.value !== undefined && model.says && state.name.trim() !== '';
   const blocked = state.repeat && state.preview.problem !== undefined;
   return (
     <form
@@ -43,7 +43,7 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
           <p className="lw-faint">{trans.__('It runs on its own, whether or not you are logged in.')}</p>
         </div>
         <button type="submit" className="lw-button lw-mod-primary" disabled={!ready || blocked || state.sending}>
-          {!state.repeat ? trans.__('Run now') : model.existing ? trans.__('Change schedule') : trans.__('Schedule')}
+          {sendWords(lw, model)}
         </button>
       </div>
       {state.problem && <ErrorNote trans={trans} problem={state.problem} />}
@@ -73,6 +73,14 @@ export function ScheduleForm({ lw, model, onDone }: Props): JSX.Element {
       )}
     </form>
   );
+}
+
+/** What the button says: what sending does. */
+function sendWords({ trans }: Labwright, { state, existing, says }: ScheduleModel): string {
+  if (state.repeat) {
+    return existing ? trans.__('Change schedule') : trans.__('Schedule');
+  }
+  return says && !state.runNow ? trans.__('Change job') : trans.__('Run now');
 }
 
 function existingHelp({ trans }: Labwright, model: ScheduleModel): string | undefined {
@@ -286,16 +294,17 @@ function When({ lw, model }: Part): JSX.Element {
             </Labelled>
           </div>
           <Firings {...{ lw, model }} />
-          <label className="lw-check">
-            <input
-              type="checkbox"
-              checked={model.existing?.follow ?? state.follow}
-              disabled={model.existing !== undefined}
-              onChange={event => model.change({ follow: event.target.checked })}
-            />
-            {trans.__('Follow the notebook: each save in Lab becomes what runs next')}
-          </label>
         </>
+      )}
+      {(state.repeat || model.existing) && (
+        <label className="lw-check">
+          <input
+            type="checkbox"
+            checked={model.follows}
+            onChange={event => model.change({ follow: event.target.checked })}
+          />
+          {trans.__('Follow the notebook: each save in Lab becomes what runs next')}
+        </label>
       )}
     </fieldset>
   );
