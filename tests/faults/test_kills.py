@@ -66,4 +66,4 @@ def test_a_run_goes_on_and_ends_once_whatever_service_is_killed(workbench: Runni
     assert ended.attempt == 1
     outputs = jobs.notebook(run.id)["cells"][-1]["outputs"]
     assert "".join(outputs[-1]["text"]).endswith("airlines 16 answered True\n"), outputs
-    assert [found.state for found in jobs.runs(ended.job_id, 10)] == ["succeeded"]
+    assert [found.state for found in jobs.runs(ended.job_id, 10).items] == ["succeeded"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from labwright.api.client import Client, endpoints_from, kept_endpoints
 from labwright.api.commands.login import write_private
 from labwright.api.errors import InvalidRequest, UnknownParameter
+from labwright.api.job_client import JobClient
 from labwright.magics import jobs as jobs_magic
 from labwright.magics import schedule as schedule_magic
 from labwright.magics.job_words import client_for
 
-from .conftest import Workplace, notebook
+from .conftest import Workplace, job_request, notebook
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -170,14 +172,47 @@ def test_a_job_is_billed_to_the_group_that_was_named_last(workplace: Workplace) 
     assert "You are not in the group 'board'." in refused.stderr
 
 
-def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def as_alice(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    """The magics of this process speak for alice, whose runs wait."""
     workplace.ledger.limit = 0
-    home = workplace.home("alice")
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HOME", str(workplace.home("alice")))
     monkeypatch.setenv("LABWRIGHT_CORE_URL", workplace.settings.core_url)
     monkeypatch.setenv("LABWRIGHT_DATA_URL", workplace.settings.data_url)
     monkeypatch.setenv("LABWRIGHT_TOKEN", "alice-token")
     monkeypatch.setenv("LABWRIGHT_NOTEBOOK", "work.ipynb")
+    yield workplace
+    client_for(endpoints_from(os.environ)).close()
+    client_for.cache_clear()
+
+
+def test_the_newest_runs_are_shown_with_how_to_see_the_others(as_alice: Workplace) -> None:
+    client = as_alice.client("alice")
+    job = client.core("POST", "/jobs", json={**job_request("1"), "name": "many runs"})
+    for _ in range(21):
+        client.core("POST", f"/jobs/{job['id']}/runs", json={"parameters": {}})
+    note = "These are the newest 20 runs; %jobs show 'many runs' --limit 200 shows older ones."
+    shown = jobs_magic.run("show 'many runs'", None, None)
+    assert shown.notes[-1] == note
+    assert "#2 " in repr(shown)
+    assert "#1 " not in repr(shown)
+    whole = jobs_magic.run("runs 'many runs' --limit 21", None, None)
+    assert "#1 " in repr(whole)
+    assert "newest" not in repr(whole)
+    with pytest.raises(InvalidRequest):
+        jobs_magic.run("show 'many runs' --limit 0", None, None)
+    listed = labwright(as_alice, "jobs", "runs", "many runs")
+    assert (
+        listed.stderr == "These are the newest 20 runs; labwright jobs runs 'many runs' --limit 200 shows older ones.\n"
+    )
+    assert labwright(as_alice, "jobs", "runs", "many runs", "--limit", "501").stderr == ""
+    found = JobClient(client).runs(job["id"], 7, page=3)  # across pages
+    assert ([run.number for run in found.items], found.next) == ([*range(21, 14, -1)], found.items[-1].id)
+    client.close()
+
+
+def test_the_magics_schedule_show_and_delete(as_alice: Workplace) -> None:
+    home = as_alice.home("alice")
     (home / "work.ipynb").write_text(json.dumps(notebook("1", parameters="month: int = 7  # 1 to 12")))
     shell = InteractiveShell.instance()
     made = schedule_magic.run("--cron '0 6 * * *' --zone Europe/Berlin -p month=8", None, shell)
@@ -204,7 +239,6 @@ def test_the_magics_schedule_show_and_delete(workplace: Workplace, monkeypatch: 
     assert "0 6 * * * (Europe/Berlin)" in repr(jobs_magic.run("restore work", None, shell))
     jobs_magic.run("delete work", None, shell)
     assert jobs_magic.run("--help", None, shell) is None
-    client_for(endpoints_from(os.environ)).close()
     assert jobs_magic.complete("sh", "%jobs sh", shell) == ["show"]
     assert schedule_magic.complete("Europe/Berl", "%schedule --zone Europe/Berl", shell) == ["Europe/Berlin"]
 

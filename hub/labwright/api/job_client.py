@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -138,10 +139,16 @@ class JobClient:
     def run(self, run_id: str) -> Run:
         return Run.model_validate(self._client.core("GET", f"/runs/{run_id}"))
 
-    def runs(self, job_id: str, limit: int) -> list[Run]:
-        """The newest ones, `limit` (500 at most) of them."""
-        page = self._client.core("GET", "/runs", params={"job": job_id, "limit": limit})
-        return RunPage.model_validate(page).items
+    def runs(self, job_id: str, limit: int, *, page: int = 500) -> RunPage:
+        """The `limit` newest ones, asked for `page` (500 at most) at a time; `next` where there are older ones."""
+        found = RunPage(items=[])
+        while True:
+            params = {"job": job_id, "limit": min(page, limit - len(found.items)), "after": found.next}
+            asked = {key: value for key, value in params.items() if value is not None}
+            more = RunPage.model_validate(self._client.core("GET", "/runs", params=asked))
+            found = RunPage(items=[*found.items, *more.items], next=more.next)
+            if found.next is None or len(found.items) >= limit:
+                return found
 
     def submit(self, request: Mapping[str, Any]) -> Job:
         return Job.model_validate(self._client.core("POST", "/jobs", json=dict(request)))
@@ -229,6 +236,16 @@ class JobClient:
                 changed = ("notebook", "parameters", "profile", *(key for key in said if said[key] is not None))
                 return self.update(job.id, {key: request[key] for key in changed})
         raise InvalidRequest(f"The names {' and '.join(map(repr, names))} are taken.", remedy="Give another --name.")
+
+
+def older_runs(found: RunPage, command: str, job: Job) -> str | None:
+    """That only the newest runs are shown, with the command that shows older ones; None when these are all."""
+    if found.next is None:
+        return None
+    shown = len(found.items)
+    return (
+        f"These are the newest {shown} runs; {command} {shlex.quote(job.name)} --limit {shown * 10} shows older ones."
+    )
 
 
 def state_sentence(run: Run) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labwright.api.job_client import JobClient, split_parameter
+from labwright.api.job_client import JobClient, older_runs, split_parameter
 from labwright.api.parameters import from_text
 from labwright.magics.job_words import Shown, completions, job_client, job_names, shown_job, shown_jobs, shown_run
 from labwright.magics.line_parser import LineParser
@@ -33,9 +33,12 @@ def parser() -> LineParser:
     )
     verbs = made.add_subparsers(dest="verb", metavar="verb")
     verbs.add_parser("list", help="all jobs, newest first (also without a word)").add_argument("search", nargs="?")
+    for verb in ("show", "runs"):
+        text = "a job and its runs"
+        one = verbs.add_parser(verb, help=text, description=text)
+        one.add_argument("job")
+        one.add_argument("--limit", type=count, default=20, help="how many runs, 20 by default")
     for verb, text in {
-        "show": "a job and its runs",
-        "runs": "a job and its runs",
         "pause": "let its schedule rest",
         "resume": "let its schedule go on",
         "follow": "follow the notebook: each save in Lab becomes what runs next",
@@ -57,6 +60,13 @@ def parser() -> LineParser:
     }.items():
         verbs.add_parser(verb, help=text, description=text).add_argument("run")
     return made
+
+
+def count(text: str) -> int:
+    """A whole number of at least one."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 def run(line: str, cell: str | None, shell: InteractiveShell | None) -> Any:
@@ -89,7 +99,11 @@ def list_jobs(jobs: JobClient, asked: Any) -> Shown:
 
 def show(jobs: JobClient, asked: Any) -> Shown:
     job = jobs.find(asked.job)
-    return shown_job(job, jobs.runs(job.id, 20))
+    page = jobs.runs(job.id, asked.limit)
+    shown = shown_job(job, page.items)
+    if note := older_runs(page, f"%jobs {asked.verb}", job):
+        shown.notes = [*shown.notes, note]
+    return shown
 
 
 def run_job(jobs: JobClient, asked: Any) -> Shown:

@@ -21,6 +21,7 @@ from labwright.api.job_client import (
     JobClient,
     duration,
     echo_error,
+    older_runs,
     path_in_home,
     split_parameter,
     state_sentence,
@@ -103,12 +104,14 @@ def show(job: str, raw: bool) -> None:
 
 @command.command("runs")
 @click.argument("job")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @as_json
 def runs(job: str, limit: int, raw: bool) -> None:
     """The job's runs, newest first."""
     jobs = client()
-    found = jobs.runs(jobs.find(job).id, limit)
+    of = jobs.find(job)
+    page = jobs.runs(of.id, limit)
+    found = page.items
     if raw:
         echo_json(found)
     elif not found:
@@ -120,6 +123,8 @@ def runs(job: str, limit: int, raw: bool) -> None:
             row = (str(run.number), state, run.trigger, f"{run.created:%Y-%m-%d %H:%M:%S}", duration(run))
             rows.append((*row, f"{run.cost:.4f}"))
         print_table(rows)
+    if note := older_runs(page, "labwright jobs runs", of):
+        click.echo(note, err=True)  # what is piped on is the runs alone
 
 
 @command.command("run")
