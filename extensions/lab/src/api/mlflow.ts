@@ -111,8 +111,9 @@ export class Tracking {
     });
   }
 
-  async versions(model: string): Promise<ModelVersion[]> {
-    const query = { filter: `name='${model.replace(/'/g, "\\'")}'`, max_results: 100, workspace: this.workspace };
+  /** Those of all models. */
+  async versions(): Promise<ModelVersion[]> {
+    const query = { max_results: 1000, workspace: this.workspace };
     return everyOne(async page_token => {
       const page = await this.get<{ model_versions?: ModelVersion[] }>('model-versions', { ...query, page_token });
       return [page.model_versions, page];

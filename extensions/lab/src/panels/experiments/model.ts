@@ -28,16 +28,21 @@ export interface Sort {
 }
 
 const REFRESH_MS = 5_000;
+/** Models seldom change, and core tells of a change of one's own: this is for those of others in a group. */
+const MODELS_MS = 60_000;
 
 /** Experiments, the runs of the chosen one, and the registered models. MLflow tells of no changes: polled. */
 export class ExperimentsModel extends Store<ExperimentsState> {
-  private readonly _watch: IDisposable;
+  private readonly _watches: IDisposable[];
+  /** When models were last asked for. */
+  private _modelsAt = -Infinity;
   private _timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly _tracking: Tracking,
     live: Live,
-    private readonly _hidden: () => boolean = () => document.hidden
+    private readonly _hidden: () => boolean = () => document.hidden,
+    private readonly _now: () => number = Date.now
   ) {
     super({
       workspaces: [],
@@ -50,28 +55,38 @@ export class ExperimentsModel extends Store<ExperimentsState> {
       sort: { by: 'start', down: true },
       search: ''
     });
-    this._watch = live.watch(['experiment', 'model', 'run'], () => void this.refresh());
+    this._watches = [
+      live.watch(['model'], () => (this._modelsAt = -Infinity)),
+      live.watch(['experiment', 'model', 'run'], () => void this.refresh())
+    ];
   }
 
   override dispose(): void {
     clearTimeout(this._timer);
-    this._watch.dispose();
+    this._watches.forEach(each => each.dispose());
     super.dispose();
   }
 
   async refresh(): Promise<void> {
     const { chosen, workspace } = this.state;
     const { tracking } = this;
+    const modelsDue = chosen === undefined && this._now() - this._modelsAt >= MODELS_MS;
+    if (modelsDue) {
+      this._modelsAt = this._now();
+    }
     const [workspaces, experiments, models, runs] = await Promise.all([
       load({ value: this.state.workspaces, problem: undefined }, () => tracking.workspaces()),
       load(this.state.experiments, () => tracking.experiments()),
-      load(this.state.models, () => this.modelRows(tracking)),
+      modelsDue ? load(this.state.models, () => modelRows(tracking)) : undefined,
       chosen === undefined ? this.state.runs : load(this.state.runs, () => tracking.runs(chosen))
     ]);
     if (workspace !== this.state.workspace) {
       return; // another one was chosen meanwhile
     }
-    this.set({ workspaces: workspaces.value ?? [], experiments, models });
+    this.set({ workspaces: workspaces.value ?? [], experiments, ...(models && { models }) });
+    if (models?.problem) {
+      this._modelsAt = -Infinity;
+    }
     if (chosen !== undefined && chosen === this.state.chosen) {
       this.set({ runs });
     }
@@ -81,6 +96,12 @@ export class ExperimentsModel extends Store<ExperimentsState> {
     }
   }
 
+  /** Look at everything now. */
+  async reload(): Promise<void> {
+    this._modelsAt = -Infinity;
+    await this.refresh();
+  }
+
   /** MLflow as the chosen workspace sees it. */
   get tracking(): Tracking {
     return this._tracking.of(this.state.workspace);
@@ -88,14 +109,12 @@ export class ExperimentsModel extends Store<ExperimentsState> {
 
   async share(workspace: string | undefined): Promise<void> {
     this.set({ workspace, experiments: LOADING, models: LOADING, chosen: undefined, runs: LOADING });
-    await this.refresh();
+    await this.reload();
   }
 
   async choose(experiment: string | undefined): Promise<void> {
     this.set({ chosen: experiment, runs: LOADING, selected: new Set(), search: '' });
-    if (experiment !== undefined) {
-      await this.refresh();
-    }
+    await this.refresh();
   }
 
   select(run: string): void {
@@ -127,17 +146,17 @@ export class ExperimentsModel extends Store<ExperimentsState> {
       await this.refresh();
     }
   }
+}
 
-  private async modelRows(tracking: Tracking): Promise<ModelRow[]> {
-    const models = await tracking.models();
-    return Promise.all(
-      models.map(async model => ({ model, versions: sortVersions(await tracking.versions(model.name)) }))
-    );
-  }
+async function modelRows(tracking: Tracking): Promise<ModelRow[]> {
+  const [models, found] = await Promise.all([tracking.models(), tracking.versions()]);
+  const versions = new Map<string, ModelVersion[]>(models.map(({ name }) => [name, []]));
+  found.forEach(each => versions.get(each.name)?.push(each));
+  return models.map(model => ({ model, versions: sortVersions(versions.get(model.name) ?? []) }));
 }
 
 function sortVersions(versions: ModelVersion[]): ModelVersion[] {
-  return [...versions].sort((a, b) => Number(b.version) - Number(a.version));
+  return versions.sort((a, b) => Number(b.version) - Number(a.version));
 }
 
 export const metricOf = (run: TrackedRun, key: string): number | undefined =>

@@ -24,7 +24,7 @@ export function ExperimentsPanel({ lw, model }: Props): JSX.Element {
   const chosen = state.experiments.value?.find(each => each.experiment_id === state.chosen);
   return (
     <>
-      <Header title={trans.__('Experiments')} trans={trans} onRefresh={() => void model.refresh()}>
+      <Header title={trans.__('Experiments')} trans={trans} onRefresh={() => void model.reload()}>
         <button
           className="lw-link"
           onClick={() =>
@@ -74,7 +74,7 @@ function Experiments({ lw, model }: Props): JSX.Element {
         trans={trans}
         of={model.state.experiments}
         isEmpty={value => value.length === 0}
-        retry={() => void model.refresh()}
+        retry={() => void model.reload()}
         empty={
           <>
             <p>{trans.__('Nothing is tracked yet. One line in a notebook starts it: %track and a name.')}</p>
@@ -122,7 +122,7 @@ function Models({ lw, model }: Props): JSX.Element | null {
         rows={2}
         isEmpty={value => value.length === 0}
         empty={<p>{trans.__('No model is registered. After a tracked fit, %register puts it here.')}</p>}
-        retry={() => void model.refresh()}
+        retry={() => void model.reload()}
       >
         {rows => (
           <ul className="lw-plain">
@@ -194,7 +194,7 @@ function Runs({ lw, model, experiment }: Props & { experiment: Experiment }): JS
           of={state.runs}
           isEmpty={value => value.length === 0}
           empty={<p>{trans.__('This experiment has no runs yet. Fit something below %track.')}</p>}
-          retry={() => void model.refresh()}
+          retry={() => void model.reload()}
         >
           {runs => (
             <>

@@ -1,0 +1,89 @@
+import type { Signal } from '@lumino/signaling';
+import { describe, expect, it, vi } from 'vitest';
+
+import type { Live, Topic } from '../../api/live';
+import { Tracking } from '../../api/mlflow';
+import { made } from '../../services.fake';
+import { ExperimentsModel } from './model';
+
+const BASE = 'mlflow/api/2.0/mlflow';
+const version = (name: string, number: number) => ({ name, version: String(number), status: 'READY', creation_timestamp: 1 });
+
+function opened() {
+  const answers: Record<string, unknown> = {
+    'GET mlflow/api/3.0/mlflow/workspaces': { workspaces: [{ name: 'user-alice', description: 'alice' }] },
+    [`POST ${BASE}/experiments/search`]: { experiments: [{ experiment_id: '1', name: 'late' }] },
+    [`POST ${BASE}/runs/search`]: {},
+    [`GET ${BASE}/registered-models/search`]: { registered_models: [{ name: 'a' }, { name: 'b' }, { name: 'none' }] },
+    [`GET ${BASE}/model-versions/search`]: { model_versions: [] },
+    [`GET ${BASE}/model-versions/search?max_results=1000`]: {
+      model_versions: [version('b', 1), version('a', 9)],
+      next_page_token: 't'
+    },
+    [`GET ${BASE}/model-versions/search?max_results=1000&page_token=t`]: { model_versions: [version('a', 10)] }
+  };
+  const { services, api, live } = made(answers);
+  const clock = { now: 0 };
+  const model = new ExperimentsModel(new Tracking(api), live, () => false, () => clock.now);
+  const asked = (what: string): number => services.asked.filter(each => each.includes(`/${what}/search`)).length;
+  const tell = (topic: Topic): void => (live.changed as Signal<Live, Topic>).emit(topic);
+  return { answers, clock, model, asked, tell };
+}
+
+describe('registered models', () => {
+  it('come with their versions in one search, the newest first', async () => {
+    const { model, asked } = opened();
+    await model.refresh();
+    const rows = model.state.models.value!.map(row => [row.model.name, row.versions.map(each => each.version)]);
+    expect(rows).toEqual([
+      ['a', ['10', '9']],
+      ['b', ['1']],
+      ['none', []]
+    ]);
+    expect([asked('registered-models'), asked('model-versions')]).toEqual([1, 2]); // of two pages
+    model.dispose();
+  });
+
+  it('are looked up once a minute, and at once when one changed or the person asks', async () => {
+    const { clock, model, asked, tell } = opened();
+    await model.refresh();
+    clock.now = 59_000;
+    await model.refresh();
+    tell('experiment');
+    await vi.waitFor(() => expect(asked('experiments')).toBe(3));
+    expect(asked('registered-models')).toBe(1);
+    clock.now = 60_000;
+    await model.refresh();
+    expect(asked('registered-models')).toBe(2);
+    tell('model');
+    await vi.waitFor(() => expect(asked('registered-models')).toBe(3));
+    await model.reload();
+    expect(asked('registered-models')).toBe(4);
+    await model.share('group-research');
+    expect(asked('registered-models')).toBe(5);
+    model.dispose();
+  });
+
+  it('are not looked up while the runs of an experiment are shown instead', async () => {
+    const { model, asked, tell } = opened();
+    await model.choose('1');
+    tell('model');
+    await vi.waitFor(() => expect(asked('experiments')).toBe(2));
+    expect(asked('registered-models')).toBe(0);
+    await model.choose(undefined);
+    expect(asked('registered-models')).toBe(1);
+    model.dispose();
+  });
+
+  it('are looked up again at the next look when they could not be had', async () => {
+    const { answers, model } = opened();
+    const { [`GET ${BASE}/registered-models/search`]: found, ...others } = answers;
+    delete answers[`GET ${BASE}/registered-models/search`];
+    await model.refresh();
+    expect(model.state.models.problem?.status).toBe(404);
+    Object.assign(answers, others, { [`GET ${BASE}/registered-models/search`]: found });
+    await model.refresh();
+    expect(model.state.models.value).toHaveLength(3);
+    model.dispose();
+  });
+});
