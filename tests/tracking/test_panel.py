@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -44,3 +45,37 @@ def test_one_search_finds_the_versions_of_all_models_page_by_page(petra: httpx.C
         page = ask(petra, "GET", "model-versions/search", params={"max_results": 3, **token})
         found += [(version["name"], version["version"]) for version in page["model_versions"]]
     assert sorted(found) == [("it's late", "1"), ("it's late", "2"), ("later", "1"), ("later", "2")]
+
+
+def test_runs_are_found_by_their_ids_however_many_are_newer(petra: httpx.Client) -> None:
+    experiment = ask(petra, "POST", "experiments/create", json={"name": "many runs"})["experiment_id"]
+    runs = [new_run(petra, experiment)["run_id"] for _ in range(4)]
+    wanted = {runs[0], runs[2]}
+    body = {
+        "experiment_ids": [experiment],
+        "filter": f"attributes.run_id IN ('{runs[0]}','{runs[2]}','{'0' * 32}')",
+        "max_results": 1,
+    }
+    first = ask(petra, "POST", "runs/search", json=body)
+    second = ask(petra, "POST", "runs/search", json={**body, "page_token": first["next_page_token"]})
+    assert {run["info"]["run_id"] for run in first["runs"] + second["runs"]} == wanted
+    assert not second.get("next_page_token")
+
+
+def test_the_history_of_a_metric_is_sampled_over_all_of_its_steps(petra: httpx.Client) -> None:
+    experiment = ask(petra, "POST", "experiments/create", json={"name": "long runs"})["experiment_id"]
+    run = new_run(petra, experiment)["run_id"]
+    for start in range(0, 6000, 1000):
+        points = [{"key": "loss", "value": 1 / (1 + n), "timestamp": n, "step": n} for n in range(start, start + 1000)]
+        ask(petra, "POST", "runs/log-batch", json={"run_id": run, "metrics": points})
+    query: dict[str, Any] = {"run_ids": run, "metric_key": "loss", "max_results": 2500}
+    steps = [
+        int(point["step"]) for point in ask(petra, "GET", "metrics/get-history-bulk-interval", params=query)["metrics"]
+    ]
+    assert len(steps) == 2500
+    assert steps[0] == 0
+    assert steps[-1] == 5999
+    assert max(later - earlier for earlier, later in pairwise(steps)) <= 4
+    assert "metrics" not in ask(
+        petra, "GET", "metrics/get-history-bulk-interval", params={**query, "metric_key": "none"}
+    )

@@ -53,9 +53,9 @@ def add_experiments(app: FastAPI, world: World) -> None:
     def runs() -> dict[str, Any]:
         return {"runs": [tracked(number, stamp) for number in range(4)]}
 
-    @app.get(f"{base}/metrics/get-history")
-    def history(run_id: str, metric_key: str) -> dict[str, Any]:
-        number = int(run_id[1:])
+    @app.get(f"{base}/metrics/get-history-bulk-interval")
+    def history(run_ids: str, metric_key: str) -> dict[str, Any]:
+        number = int(run_ids[1:])
         points = 1 if metric_key == "auc" else 20
         return {
             "metrics": [

@@ -64,6 +64,9 @@ interface Page {
 /** How many runs of an experiment are shown. */
 export const MOST_RUNS = 500;
 
+/** How many points of a curve are shown: as many as MLflow gives of one. */
+export const MOST_POINTS = 2500;
+
 const BASE = 'mlflow/api/2.0/mlflow';
 
 export class Tracking {
@@ -97,10 +100,23 @@ export class Tracking {
     return (await this.post<{ runs?: TrackedRun[] }>('runs/search', ask)).runs ?? [];
   }
 
+  /** Those of these ids, in this order, however many are newer; the ones that are gone are left out. */
+  async runsOf(experiment: string, ids: readonly string[]): Promise<TrackedRun[]> {
+    const filter = `attributes.run_id IN (${ids.map(id => `'${id}'`).join(',')})`;
+    const ask = { experiment_ids: [experiment], filter, max_results: MOST_RUNS };
+    const found = await everyOne(async page_token => {
+      const page = await this.post<Page & { runs?: TrackedRun[] }>('runs/search', { ...ask, page_token });
+      return [page.runs, page];
+    });
+    const known = new Map(found.map(run => [run.info.run_id, run]));
+    return ids.flatMap(id => known.get(id) ?? []);
+  }
+
+  /** All points, or `MOST_POINTS` of them evenly over all steps, with the first and the last. */
   async history(run: string, metric: string): Promise<Metric[]> {
-    const query = { run_id: run, metric_key: metric, max_results: 5000, workspace: this.workspace };
-    const answer = await this._api.json<{ metrics?: Metric[] }>('GET', `${BASE}/metrics/get-history`, undefined, query);
-    return answer.metrics ?? [];
+    const query = { run_ids: run, metric_key: metric, max_results: MOST_POINTS, workspace: this.workspace };
+    const path = `${BASE}/metrics/get-history-bulk-interval`;
+    return (await this._api.json<{ metrics?: Metric[] }>('GET', path, undefined, query)).metrics ?? [];
   }
 
   async models(): Promise<RegisteredModel[]> {

@@ -21,11 +21,7 @@ export function Compare({ lw, experiment, runs, tracking }: CompareProps): JSX.E
   const { trans } = lw;
   const [found, setFound] = useState<Loadable<readonly TrackedRun[]>>(LOADING);
   const fetchRuns = async (): Promise<void> => {
-    const loaded = await load(found, async () => {
-      const all = await tracking.runs(experiment);
-      return runs.flatMap(id => all.filter(run => run.info.run_id === id));
-    });
-    setFound(loaded);
+    setFound(await load(found, () => tracking.runsOf(experiment, runs)));
   };
   useEffect(() => void fetchRuns(), [experiment, runs]);
   return (
@@ -43,6 +39,9 @@ export function Compare({ lw, experiment, runs, tracking }: CompareProps): JSX.E
       >
         {value => (
           <>
+            {value.length < runs.length && (
+              <p className="lw-cut">{trans.__('%1 of these runs are gone.', runs.length - value.length)}</p>
+            )}
             <MetricPlot lw={lw} runs={value} tracking={tracking} />
             <h2>{trans.__('Parameters and metrics that differ')}</h2>
             <ParallelPlot lw={lw} runs={value} />

@@ -2,13 +2,13 @@ import { useEffect, useRef, useState } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 
-import type { Metric, TrackedRun, Tracking } from '../../api/mlflow';
+import { MOST_POINTS, type Metric, type TrackedRun, type Tracking } from '../../api/mlflow';
 import type { Labwright } from '../../context';
 import { figure } from '../../format';
 import { LOADING, load, type Loadable } from '../../store';
 import { Listing } from '../../ui/states';
 import { lineAt } from './colours';
-import { alignSteps, keysOf, metricOf } from './model';
+import { alignSteps, areSampled, keysOf, metricOf } from './model';
 
 /** One metric of all runs: curves over the steps, or bars where each has one value. */
 export function MetricPlot({ lw, runs, tracking }: { lw: Labwright; runs: readonly TrackedRun[]; tracking: Tracking }): JSX.Element {
@@ -46,7 +46,14 @@ export function MetricPlot({ lw, runs, tracking }: { lw: Labwright; runs: readon
       >
         {value =>
           value.some(points => points.length > 1) ? (
-            <Curves runs={runs} histories={value} metric={metric} />
+            <>
+              <Curves runs={runs} histories={value} metric={metric} />
+              {areSampled(value) && (
+                <p className="lw-cut">
+                  {trans.__('Of a curve with more points, %1 evenly over all steps are shown.', MOST_POINTS)}
+                </p>
+              )}
+            </>
           ) : (
             <Bars runs={runs} metric={metric} />
           )

@@ -2,9 +2,9 @@ import type { Signal } from '@lumino/signaling';
 import { describe, expect, it, vi } from 'vitest';
 
 import type { Live, Topic } from '../../api/live';
-import { Tracking } from '../../api/mlflow';
+import { MOST_POINTS, Tracking } from '../../api/mlflow';
 import { made } from '../../services.fake';
-import { ExperimentsModel } from './model';
+import { ExperimentsModel, areSampled } from './model';
 
 const BASE = 'mlflow/api/2.0/mlflow';
 const version = (name: string, number: number) => ({ name, version: String(number), status: 'READY', creation_timestamp: 1 });
@@ -85,5 +85,31 @@ describe('registered models', () => {
     await model.refresh();
     expect(model.state.models.value).toHaveLength(3);
     model.dispose();
+  });
+});
+
+describe('what is compared', () => {
+  const run = (id: string) => ({ info: { run_id: id }, data: {} });
+
+  it('is found by the ids of the runs, to the last page, in the order that was asked', async () => {
+    const { api } = made({});
+    const pages: unknown[] = [{ runs: [run('c'), run('a')], next_page_token: 't' }, { runs: [run('b')] }, {}];
+    const sent = vi.spyOn(api, 'json').mockImplementation(() => Promise.resolve(pages.shift() as never));
+    const found = await new Tracking(api, 'group-research').runsOf('1', ['a', 'b', 'gone', 'c']);
+    expect(found.map(each => each.info.run_id)).toEqual(['a', 'b', 'c']);
+    expect(sent.mock.calls.map(call => call[2])).toMatchObject([
+      { experiment_ids: ['1'], filter: "attributes.run_id IN ('a','b','gone','c')" },
+      { page_token: 't' }
+    ]);
+    expect(sent.mock.calls[0]?.[3]).toEqual({ workspace: 'group-research' });
+  });
+
+  it('has curves over all steps: a sample of those that are long, which is said', async () => {
+    const { services, api } = made({ [`GET ${BASE}/metrics/get-history-bulk-interval`]: { metrics: [{ step: 1 }] } });
+    expect(await new Tracking(api).history('a', 'loss')).toEqual([{ step: 1 }]);
+    const query = `run_ids=a&metric_key=loss&max_results=${MOST_POINTS}`;
+    expect(services.asked).toEqual([`GET ${BASE}/metrics/get-history-bulk-interval?${query}`]);
+    const points = (count: number) => new Array(count).fill({ key: 'loss', value: 1, timestamp: 0, step: 0 });
+    expect([areSampled([points(3)]), areSampled([[], points(MOST_POINTS)])]).toEqual([false, true]);
   });
 });

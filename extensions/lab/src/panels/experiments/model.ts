@@ -1,7 +1,16 @@
 import type { IDisposable } from '@lumino/disposable';
 
 import type { Live } from '../../api/live';
-import type { Experiment, Metric, ModelVersion, RegisteredModel, TrackedRun, Tracking, Workspace } from '../../api/mlflow';
+import {
+  MOST_POINTS,
+  type Experiment,
+  type Metric,
+  type ModelVersion,
+  type RegisteredModel,
+  type TrackedRun,
+  type Tracking,
+  type Workspace
+} from '../../api/mlflow';
 import { LOADING, Store, load, type Loadable } from '../../store';
 
 export interface ModelRow {
@@ -228,6 +237,10 @@ export function diffParams(runs: readonly TrackedRun[]): Compared[] {
   });
   return rows.sort((a, b) => Number(b.differs) - Number(a.differs));
 }
+
+/** Whether a curve may have more points than these. */
+export const areSampled = (histories: readonly (readonly Metric[])[]): boolean =>
+  histories.some(points => points.length >= MOST_POINTS);
 
 /** Columns for a line plot: a shared x axis (steps) and one column a run, null where it has no value. */
 export function alignSteps(histories: readonly (readonly Metric[])[]): [number[], ...(number | null)[][]] {
