@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
@@ -14,6 +15,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory
 from labwright.kernels import client as fork_client
 from labwright.kernels import provisioner
 from labwright.kernels.folder import default_directory
+from tests.kernels.running import make_notebook
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,14 @@ def test_it_is_a_fork_on_unix_sockets_and_runs_cells(manager, client):
     assert run(client, "print('hi')\n6 * 7")[0] == "hi\n42"
     assert run(client, "import asyncio; await asyncio.sleep(0.01); 'awaited'")[0] == "'awaited'"
     assert "kernel-" in run(client, "%connect_info")[0] or "kernel.json" in run(client, "%connect_info")[0]
+
+
+def test_what_its_notebook_imports_chooses_what_a_kernel_starts_with(manager, fork_server, tmp_path, monkeypatch):
+    asked, spawn = [], fork_server.spawn
+    monkeypatch.setattr(fork_server, "spawn", lambda *given, **named: asked.append(given[4]) or spawn(*given, **named))
+    nbformat.write(make_notebook("import torch"), tmp_path / "a.ipynb")
+    manager.restart_kernel(now=True, env={**os.environ, "JPY_SESSION_NAME": str(tmp_path / "a.ipynb")})
+    assert asked == [{"torch", "pandas", "sklearn", "matplotlib"}]
 
 
 def test_completion_inspection_history_and_completeness(client):

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from labwright.kernels.client import ForkServer
@@ -19,7 +20,16 @@ from labwright.kernels.deaths import count_oom_kills, memory_cgroup
 from labwright.kernels.engine import ForkServerEngine
 from labwright.kernels.environment import identity, import_time_variables
 from labwright.kernels.folder import default_directory
-from labwright.kernels.preload import BASE, choose_set, imports_in, imports_of, installed, propose_set, shadowed
+from labwright.kernels.preload import (
+    BASE,
+    choose_set,
+    imports_in,
+    imports_in_file,
+    imports_of,
+    installed,
+    propose_set,
+    shadowed,
+)
 from tests.kernels.running import make_notebook
 
 SETS = {BASE: (), "data": ("numpy", "pandas"), "models": ("numpy", "pandas", "sklearn.ensemble", "mlflow")}
@@ -68,6 +78,18 @@ def test_nothing_is_imported_ahead_of_a_notebook_that_sets_what_libraries_read_a
 @pytest.mark.parametrize("source", ["import os\nos.environ['HOME']", "TF_IDF = 1", "%env MLFLOW_TRACKING_URI=x"])
 def test_other_variables_do_not_keep_libraries_from_being_imported_ahead(source):
     assert imports_of(make_notebook(source, "import pandas")) >= {"pandas"}
+
+
+def test_the_imports_of_a_file_are_those_of_a_notebook_that_can_be_read(tmp_path):
+    file = tmp_path / "a.ipynb"
+    nbformat.write(make_notebook("# Title", "import torch\nfrom pandas import DataFrame"), file)
+    assert imports_in_file(str(file)) == {"torch", "pandas"}
+    assert imports_in_file(str(file), most_bytes=10) == frozenset()
+    for text in ("", "[]", "{}", '{"cells": [1]}', '{"cells": [{"cell_type": "code"}], "metadata": {}}'):
+        file.write_text(text)
+        assert imports_in_file(str(file)) == frozenset()
+    file.write_bytes(b"\xff")
+    assert imports_in_file(str(file)) == imports_in_file(str(tmp_path / "none.ipynb")) == imports_in_file("")
 
 
 def test_of_the_usual_sets_those_are_taken_whose_packages_are_there():
@@ -396,6 +418,18 @@ def test_a_set_that_is_still_warming_up_keeps_nobody_waiting(make_run, tmp_path)
         server.wait_warm(run.execution.env, frozenset({"sklearn"}))
         assert run().state == "succeeded"
         assert run.text(0) == "True\n"
+    finally:
+        server.stop()
+
+
+def test_until_its_set_is_warm_a_kernel_has_the_next_best(make_run, tmp_path):
+    server = ForkServer(tmp_path / "server", idle_seconds=30)
+    loaded = "import sys\nprint('pandas' in sys.modules, 'sklearn' in sys.modules)\n"
+    run = make_run(ForkServerEngine(server), f"{loaded}import pandas, sklearn")
+    try:
+        server.wait_warm(run.execution.env, frozenset({"pandas"}))
+        assert run().state == "succeeded"
+        assert run.text(0) == "True False\n"
     finally:
         server.stop()
 

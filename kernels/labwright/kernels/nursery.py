@@ -135,23 +135,37 @@ class Nursery:
         """
         if at_leisure and self.name_of(env, imports) not in self.parents:
             self.postponed.setdefault(self.name_of(env, imports), (time.monotonic() + LEISURE_SECONDS, env, imports))
-            imports = frozenset()
-        try:
-            parent = self.warm(env, imports)
-        except SpawnRefused as refusal:
-            if choose_set(self.sets, imports) == BASE:
-                raise
-            log.warning("a kernel starts from the bare parent: %s", refusal)
-            parent = self.warm(env, frozenset())
+            parent = self.warmest(env, imports)
+        else:
+            parent = self.warm_or_bare(env, imports)
         if not parent.ready and parent.preload != BASE:
-            # Importing the set takes seconds: until then a kernel imports what it needs, as a fresh process would.
-            parent = self.warm(env, frozenset())
+            # Importing the set takes seconds: until then a kernel imports the rest that it needs.
+            parent = self.warmest(env, imports)
         modules = parent.modules or frozenset(map(top_level, self.sets[parent.preload]))
         if parent.preload != BASE and shadowed(cwd, modules):
             # The notebook's folder has a module of its own by the name of one that is preloaded.
             parent = self.warm(env, frozenset())
         parent.used = time.monotonic()
         return parent
+
+    def warm_or_bare(self, env: Mapping[str, str], imports: frozenset[str]) -> Parent:
+        """The parent that fits best, or the bare one where that does not start."""
+        try:
+            return self.warm(env, imports)
+        except SpawnRefused as refusal:
+            if choose_set(self.sets, imports) == BASE:
+                raise
+            log.warning("a kernel starts from the bare parent: %s", refusal)
+            return self.warm(env, frozenset())
+
+    def warmest(self, env: Mapping[str, str], imports: frozenset[str]) -> Parent:
+        """Of the parents that are ready the one that fits best, or the bare one."""
+        variables = import_time_variables(env)
+        parents = {name: self.parents.get(identity(name, variables)) for name in self.sets}
+        ready = {name: self.sets[name] for name, parent in parents.items() if parent is not None and parent.ready}
+        chosen = choose_set({BASE: (), **ready}, imports)
+        parent = self.warm_or_bare(env, frozenset(map(top_level, self.sets[chosen])))
+        return parent if parent.ready else self.warm(env, frozenset())
 
     def name_of(self, env: Mapping[str, str], imports: frozenset[str]) -> str:
         return identity(choose_set(self.sets, imports), import_time_variables(env))

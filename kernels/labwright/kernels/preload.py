@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat.v4
 from nbformat import NotebookNode
 
 from labwright.api.source import parse
@@ -111,6 +112,18 @@ def steers_imports(notebook: NotebookNode) -> bool:
             if import_time_variables(named).keys() - OF_NO_LIBRARY:
                 return True
     return False
+
+
+def imports_in_file(path: str, most_bytes: int = 2 << 20) -> frozenset[str]:
+    """As `imports_of`; nothing of what is no notebook, cannot be read or is larger than `most_bytes`."""
+    try:
+        file = Path(path)
+        if file.suffix != ".ipynb" or file.stat().st_size > most_bytes:
+            return frozenset()
+        notebook: NotebookNode = nbformat.v4.reads(file.read_text(encoding="utf-8"))  # type: ignore[no-untyped-call]
+        return imports_of(notebook)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return frozenset()
 
 
 IMPORT_LINE = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_][\w.]*)", re.MULTILINE)

@@ -27,6 +27,7 @@ from labwright.kernels.client import Exit, Handle, shared_server
 from labwright.kernels.deaths import OomWatch, explain, explain_memory_of_server, limit_bytes
 from labwright.kernels.errors import ForkServerError
 from labwright.kernels.folder import default_directory, make_private
+from labwright.kernels.preload import imports_in_file
 from labwright.kernels.suitability import same_interpreter
 from labwright.kernels.warm import IN_MEMORY_HISTORY
 
@@ -50,7 +51,7 @@ class ForkServerProvisioner(LocalProvisioner):
         Unicode(),
         default_value=["pandas", "sklearn", "matplotlib"],
         config=True,
-        help="Modules that kernels from this kernelspec mostly need: they choose the preload set.",
+        help="Modules that kernels from this kernelspec mostly need: with the notebook's they choose the preload set.",
     )
     local_transport = Bool(
         True, config=True, help="Listen on Unix sockets, which need no free ports and no race for them."
@@ -111,7 +112,8 @@ class ForkServerProvisioner(LocalProvisioner):
         listening, told = os.pipe()
         try:
             try:
-                handle = server.spawn("zmq", cwd.absolute(), env, [*fds, told], frozenset(self.imports), argv=argv)
+                imports = frozenset(self.imports) | imports_in_file(env.get("JPY_SESSION_NAME", ""))
+                handle = server.spawn("zmq", cwd.absolute(), env, [*fds, told], imports, argv=argv)
             finally:
                 os.close(told)
             handle.wait_started(self.start_seconds)
