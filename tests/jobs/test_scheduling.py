@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,10 +25,11 @@ from labwright.api.errors import (
 from labwright.api.job_client import JobClient
 from labwright.hub.jobs import protocol, routes
 from labwright.hub.jobs.scheduler import choose_slots
+from labwright.hub.jobs.store import LEASE_SECONDS
 from labwright.hub.tokens import Signer, load_private_key
 
 from .conftest import Workplace, job_request, raw, wait_until
-from .test_runs import ended, in_state, start
+from .test_runs import ended, in_state, printed, start
 
 SIX = {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}
 
@@ -312,6 +314,29 @@ def test_a_stale_commit_is_refused_and_a_repeated_one_is_not(alice: Client, work
         assert post(path, second["token"], commit).status_code == 204
         assert post(path, first["token"], commit).status_code == 409
     assert alice.core("GET", f"/runs/{run['id']}")["state"] == "succeeded"
+
+
+def test_a_runner_that_is_stopped_past_its_lease_commits_nothing_of_it(alice: Client, workplace: Workplace) -> None:
+    source = (
+        "import pathlib, time\nwith open('tries', 'a') as file: file.write('x')\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.05)\nprint(pathlib.Path('tries').read_text())"
+    )
+    run = start(alice, job_request(source))
+    tries, go = workplace.home("alice") / "tries", workplace.home("alice") / "go"
+    wait_until(tries.exists, what="its first try")
+    (runner,) = workplace.launcher.alive()
+    os.kill(runner, signal.SIGSTOP)
+    try:
+        workplace.clock.offset += timedelta(seconds=LEASE_SECONDS + 5)
+        taken_back = in_state(alice, run, "queued")
+        assert "not been heard of" in taken_back["reason"]
+        go.touch()  # its kernel comes to the end while it stands still
+    finally:
+        os.kill(runner, signal.SIGCONT)
+    done = ended(alice, run)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    assert printed(alice.core("GET", f"/runs/{run['id']}/notebook")) == "xx\n"
+    assert workplace.ledger.live == {}
 
 
 def test_a_run_that_vanishes_again_and_again_is_lost(alice: Client, workplace: Workplace) -> None:

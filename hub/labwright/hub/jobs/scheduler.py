@@ -304,7 +304,8 @@ class Scheduler:
                     self._core.ledger.reserve(connection, request, now=now)
             except QuotaExceeded as error:
                 refused = error
-            values: dict[str, Any] = {"reserved": True, "reason": None}
+            # Why an attempt was lost stays to be read until the next one begins.
+            values: dict[str, Any] = {"reserved": True, "reason": run.reason if run.losses else None}
             if refused is not None:
                 later = now + timedelta(seconds=QUOTA_RETRY_SECONDS)
                 values = {"not_before": later, "reason": f"It waits: {refused.sentence()}"[:1000]}
