@@ -351,9 +351,11 @@ def test_a_run_that_vanishes_again_and_again_is_lost(alice: Client, workplace: W
 def test_a_run_whose_runner_never_comes_up_is_lost_with_the_reason_and_holds_nothing(
     alice: Client, workplace: Workplace
 ) -> None:
-    workplace.settings.python("user").write_text("#!/bin/sh\nexit 3\n")
+    third_waits = "[ $(wc -l < ~/starts) -lt 3 ] || while [ ! -e ~/go ]; do sleep 0.05; done"
+    workplace.settings.python("user").write_text(f"#!/bin/sh\necho >> ~/starts\n{third_waits}\nexit 3\n")
     run = start(alice, job_request("1"))
     assert reason_of(alice, run, "did not come up").endswith("It is queued again.")
+    (workplace.home("alice") / "go").touch()
     done = ended(alice, run)
     assert (done["state"], done["attempt"]) == ("lost", 0)
     assert done["reason"].startswith("Its runner did not come up: ")

@@ -5,9 +5,12 @@ Python leaves that to a process of its own, the resource tracker, which outlives
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from workbench import eventually
 
@@ -60,4 +63,27 @@ signal.pause()
 """
     assert make_run(ForkServerEngine(server), MAKE, kill_server)().state == "died"
     eventually(lambda: not left_of(tmp_path), seconds=20, what="the end of its shared memory")
+    server.stop()
+
+
+def test_of_a_kernel_whose_parent_was_killed_after_it_nothing_is_left(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Python's tracker of an ended kernel is its parent's for some moments, and the server's when that dies too."""
+    server = ForkServer(tmp_path / "server", idle_seconds=60)
+    hold_tracker = """
+import multiprocessing.resource_tracker
+tracker = multiprocessing.resource_tracker._resource_tracker._pid
+pathlib.Path("tracker").write_text(f"{tracker} {os.getppid()}")
+os.kill(tracker, signal.SIGSTOP)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert make_run(ForkServerEngine(server), MAKE, hold_tracker)().state == "died"
+    tracker, parent = map(int, (tmp_path / "tracker").read_text().split())
+    above = psutil.Process(parent).ppid()
+    os.kill(parent, signal.SIGKILL)
+    eventually(lambda: psutil.Process(tracker).ppid() == above, seconds=20, what="the server's turn")
+    os.kill(tracker, signal.SIGCONT)
+    eventually(lambda: not left_of(tmp_path), seconds=20, what="the end of its shared memory")
+    eventually(lambda: not psutil.pid_exists(tracker), seconds=20, what="the end of its tracker")
     server.stop()

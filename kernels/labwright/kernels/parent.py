@@ -28,11 +28,9 @@ from labwright.kernels.errors import ChannelBroken
 from labwright.kernels.firstuses import note_absent, note_no_repository
 from labwright.kernels.preload import preload
 from labwright.kernels.rehearsal import rehearse
-from labwright.kernels.sessions import end_group_but_trackers, has_children_in
+from labwright.kernels.sessions import TRACKER_SECONDS, end_group_but_trackers, has_children_in
 from labwright.kernels.warm import WarmKernelApp
 
-# A resource tracker of Python's takes some 10 ms to clean up; it has longer than it could need.
-TRACKER_SECONDS = 5
 # Megabytes of Python's small objects that a kernel makes (24) and that the largest of the default sets makes (140).
 BARE_ARENAS = 32
 SET_ARENAS = 160

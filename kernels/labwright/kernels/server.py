@@ -31,7 +31,14 @@ from labwright.kernels.channel import Channel, Message, peer_identity
 from labwright.kernels.errors import ChannelBroken, SpawnRefused
 from labwright.kernels.folder import abandoned, locked, take_away
 from labwright.kernels.nursery import Nursery, Order, Parent
-from labwright.kernels.sessions import SessionBook, children_of, end_adopted, end_sessions
+from labwright.kernels.sessions import (
+    TRACKER_SECONDS,
+    SessionBook,
+    children_of,
+    end_adopted,
+    end_sessions,
+    is_resource_tracker,
+)
 
 log = logging.getLogger("labwright.kernels.server")
 # A Lab, its notebooks and its runs are a few. Each takes a file descriptor, of which kernels on their way take more.
@@ -282,11 +289,17 @@ class ForkServer:
             end_sessions(sessions)
 
     def end_strays(self) -> None:
-        """Whatever became ours without being a parent was left by a parent that has ended."""
+        """Whatever became ours without being a parent was left by a parent that has ended.
+
+        Resource trackers among it, of kernels that had ended before, get to clean up as in `end_sessions`.
+        """
+        deadline = time.monotonic() + TRACKER_SECONDS
         # The end of one makes us the parent of what it had started.
         while strays := set(children_of(os.getpid())) - self.nursery.pids():
             for pid in strays:
-                end_adopted(pid)
+                if time.monotonic() >= deadline or not is_resource_tracker(pid):
+                    end_adopted(pid)
+            time.sleep(0.01)
 
     def status(self) -> Message:
         return {

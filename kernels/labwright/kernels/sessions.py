@@ -15,6 +15,8 @@ from pathlib import Path
 from labwright.api import names
 
 DYING_SECONDS = 1.0
+# A resource tracker of Python's takes some 10 ms to clean up; it has longer than it could need.
+TRACKER_SECONDS = 5.0
 
 
 class SessionBook:
@@ -56,9 +58,9 @@ class SessionBook:
 def end_sessions(sessions: set[int]) -> None:
     """End every process of this user whose session is in `sessions` and has lost its leader.
 
-    Resource trackers have a second to clean up, which they do as soon as they are alone.
+    Resource trackers have some seconds to clean up, which they do as soon as they are alone.
     """
-    deadline = time.monotonic() + DYING_SECONDS
+    deadline = time.monotonic() + TRACKER_SECONDS
     while members := members_of(sessions):
         late = time.monotonic() >= deadline
         for pid in members:
