@@ -330,9 +330,11 @@ def test_a_runner_that_is_stopped_past_its_lease_commits_nothing_of_it(alice: Cl
         workplace.clock.offset += timedelta(seconds=LEASE_SECONDS + 5)
         taken_back = in_state(alice, run, "queued")
         assert "not been heard of" in taken_back["reason"]
-        go.touch()  # its kernel comes to the end while it stands still
     finally:
         os.kill(runner, signal.SIGCONT)
+    # It ends its kernel before it takes the run again.
+    wait_until(lambda: tries.read_text() == "xx", 30, what="its second try")
+    go.touch()
     done = ended(alice, run)
     assert (done["state"], done["attempt"]) == ("succeeded", 2)
     assert printed(alice.core("GET", f"/runs/{run['id']}/notebook")) == "xx\n"

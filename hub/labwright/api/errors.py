@@ -162,6 +162,15 @@ class Unavailable(LabwrightError):
         super().__init__(f"{part} cannot be reached right now.", remedy=remedy, part=part)
 
 
+class StaleAttempt(Conflict):
+    """The attempt is over: somebody else has the run now, or it has ended."""
+
+    code = "stale-attempt"
+
+    def __init__(self) -> None:
+        super().__init__("This attempt of the run is over.", remedy="Drop it; nothing that it says is kept.")
+
+
 class DiskFull(LabwrightError):
     code, status = "disk-full", 507
 

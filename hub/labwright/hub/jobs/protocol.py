@@ -9,13 +9,12 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from labwright.api import names
-from labwright.api.errors import Forbidden
+from labwright.api.errors import Forbidden, StaleAttempt
 from labwright.api.runner import CommitRequest, FrameRequest, HeartbeatAnswer, LeaseAnswer, LeaseRequest, LeaveRequest
 from labwright.hub.callers import Caller, require
 from labwright.hub.core.context import Core
 from labwright.hub.jobs.attempts import Attempts
 from labwright.hub.jobs.people import OwnerGone, current_groups
-from labwright.hub.jobs.store import StaleAttempt
 
 router = APIRouter(prefix="/runner/v1", tags=["runner"])
 

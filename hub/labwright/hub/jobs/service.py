@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from labwright.api.errors import Conflict, InvalidRequest
+from labwright.api.errors import Conflict, InvalidRequest, StaleAttempt
 from labwright.api.jobs import (
     FINAL_STATES,
     Inspection,
@@ -270,7 +270,7 @@ class Jobs:
         with self._core.database.write() as connection:
             row = store.get_run(connection, caller.name, run_id, lock=True)
             if caller.kind == "run" and caller.attempt != row.attempt:
-                raise store.StaleAttempt
+                raise StaleAttempt
             values = {"mlflow_run_id": link.run_id, "mlflow_experiment_id": link.experiment_id}
             connection.execute(runs.update().where(runs.c.id == run_id).values(**values))
             self._tell(connection, "run", run_id, "updated", row.owner, now)

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from labwright.api.errors import Conflict, NotFound
+from labwright.api.errors import Conflict, NotFound, StaleAttempt
 from labwright.api.jobs import FINAL_STATES
 from labwright.hub.jobs.notebooks import output_bytes
 from labwright.hub.jobs.tables import jobs, run_outputs, runs
@@ -25,15 +25,6 @@ from labwright.hub.jobs.tables import jobs, run_outputs, runs
 LEASE_SECONDS = 30.0
 ACTIVE = ("leased", "running")
 OPEN = ("queued", "leased", "running")
-
-
-class StaleAttempt(Conflict):
-    """The attempt is over: somebody else has the run now, or it has ended."""
-
-    code = "stale-attempt"
-
-    def __init__(self) -> None:
-        super().__init__("This attempt of the run is over.", remedy="Drop it; nothing that it says is kept.")
 
 
 def new_id(kind: str, now: datetime) -> str:
