@@ -136,7 +136,7 @@ class ForkServer:
         self.send({"op": "warm", "env": import_time_variables(env), "imports": sorted(imports)})
 
     def wait_warm(self, env: Mapping[str, str], imports: frozenset[str], seconds: float = 60.0) -> None:
-        """As `warm`, and wait until every parent is ready; those that are not yet let kernels start from the base."""
+        """As `warm`, and wait until every parent is ready; until then kernels start from the best that is."""
         deadline = time.monotonic() + seconds
         while True:
             self.warm(env, imports)  # again, for one that was refused a module has ended

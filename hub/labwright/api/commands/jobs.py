@@ -155,16 +155,14 @@ def cancel(run: str) -> None:
 @click.argument("job")
 def pause(job: str) -> None:
     """Let a schedule rest."""
-    jobs = client()
-    click.echo(f"{jobs.update(jobs.find(job).id, {'paused': True}).name} is paused.")
+    click.echo(f"{change(job, paused=True).name} is paused.")
 
 
 @command.command("resume")
 @click.argument("job")
 def resume(job: str) -> None:
     """Let a schedule go on with its next slot."""
-    jobs = client()
-    found = jobs.update(jobs.find(job).id, {"paused": False})
+    found = change(job, paused=False)
     click.echo(f"{found.name} goes on{next_at(found)}.")
 
 
@@ -172,8 +170,7 @@ def resume(job: str) -> None:
 @click.argument("job")
 def follow(job: str) -> None:
     """Follow the notebook: each save in Lab becomes what runs next."""
-    jobs = client()
-    found = jobs.update(jobs.find(job).id, {"follow": True})
+    found = change(job, follow=True)
     click.echo(f"{found.name} follows the notebook {found.notebook_path}: each save in Lab becomes what runs next.")
 
 
@@ -181,10 +178,14 @@ def follow(job: str) -> None:
 @click.argument("job")
 def unfollow(job: str) -> None:
     """Keep the notebook as the job has it: saves in Lab do not change what runs."""
-    jobs = client()
-    found = jobs.update(jobs.find(job).id, {"follow": False})
+    found = change(job, follow=False)
     kept = f"keeps the notebook {found.notebook_path} as it has it"
     click.echo(f"{found.name} {kept}: saves in Lab do not change what runs.")
+
+
+def change(job: str, **values: bool) -> Job:
+    jobs = client()
+    return jobs.update(jobs.find(job).id, values)
 
 
 def next_at(job: Job) -> str:

@@ -39,7 +39,7 @@ MOST_CATCH_UP_RUNS = 100  # what misfire="all" starts at most
 MOST_LOSSES = 3  # attempts that may vanish before a run counts as lost
 TIMEOUT_GRACE_SECONDS = 60  # the runner ends a run at its timeout; core does so this much later
 QUOTA_RETRY_SECONDS = 5
-SMALL = "see its log, or choose a larger profile"  # what most who vanish were
+LOOK = "see its log, or choose a larger profile"  # most who vanish want memory
 
 
 class Scheduler:
@@ -192,7 +192,7 @@ class Scheduler:
                 self._keep_time(connection, run, now)
 
     def _take_back(
-        self, connection: sa.Connection, run: sa.Row[Any], now: datetime, reason: str, *, remedy: str = SMALL
+        self, connection: sa.Connection, run: sa.Row[Any], now: datetime, reason: str, *, remedy: str = LOOK
     ) -> None:
         """Queue a run again whose attempt ended without a word, or give it up."""
         if run.cancel_requested:
