@@ -225,6 +225,14 @@ def test_the_magics_schedule_show_and_delete(as_alice: Workplace) -> None:
     form = schedule_magic.run("", None, shell)
     form.fields["month"].value = "9"
     assert form.values() == {"month": 9}
+    form.follow.value = True
+    form.schedule.click()
+    assert FOLLOWS in form.answer.value
+    again = schedule_magic.run("", None, shell)
+    assert again.follow.value
+    again.follow.value = False
+    again.schedule.click()
+    assert FOLLOWS not in again.answer.value
     assert "work" in repr(jobs_magic.run("", None, shell))
     assert "queued" in repr(jobs_magic.run("run work", None, shell))
     assert "paused" in repr(jobs_magic.run("pause 1", None, shell))

@@ -17,6 +17,8 @@ from labwright.api.parameters import from_text
 from labwright.magics.job_words import Shown, shown_job, shown_run
 
 WIDE = {"description_width": "9em"}
+FULL = {"width": "auto"}
+FOLLOW = "Follow the notebook: each save in Lab becomes what runs next"
 
 
 def form(jobs: JobClient, path: Path, content: Mapping[str, Any]) -> Form:
@@ -33,6 +35,9 @@ class Form:
         self.name = widgets.Text(value=path.stem, description="name", style=WIDE)
         self.cron = widgets.Text(value="0 6 * * *", description="schedule", style=WIDE)
         self.zone = widgets.Text(value="UTC", description="time zone", style=WIDE)
+        there = next(iter(jobs.jobs(name=path.stem)), None)
+        self._followed = there is not None and there.follow
+        self.follow = widgets.Checkbox(value=self._followed, description=FOLLOW, indent=False, layout=FULL)
         self.answer = widgets.HTML()
         self.run_now = widgets.Button(description="Run now")
         self.schedule = widgets.Button(description="Schedule", button_style="primary")
@@ -48,7 +53,7 @@ class Form:
 
         rows = [described(about, self.fields[name]) for name, about in self._schema["properties"].items()]
         buttons = widgets.HBox([self.run_now, self.schedule])
-        box = widgets.VBox([self.name, *rows, self.cron, self.zone, buttons, self.answer])
+        box = widgets.VBox([self.name, *rows, self.cron, self.zone, self.follow, buttons, self.answer])
         display(box)  # type: ignore[no-untyped-call]
 
     def values(self) -> dict[str, Any]:
@@ -74,7 +79,12 @@ class Form:
 
     def _submit(self, *, now: bool) -> Shown:
         schedule = None if now else {"cron": self.cron.value, "timezone": self.zone.value}
-        job = self._jobs.place(self._path, self._content, self.values(), name=self.name.value, schedule=schedule)
+        # Left alone it says nothing: another name may be of a job that follows.
+        follow = None if self.follow.value == self._followed else self.follow.value
+        job = self._jobs.place(
+            self._path, self._content, self.values(), name=self.name.value, schedule=schedule, follow=follow
+        )
+        self._followed = self.follow.value = job.follow
         return shown_run(self._jobs.start(job.id)) if now else shown_job(job)
 
 

@@ -5,6 +5,7 @@ import { createElement } from 'react';
 import { ServerTransport } from '../api/client';
 import { Command, ILabwright, type Labwright } from '../context';
 import { experimentsIcon } from '../icons';
+import type { LazyWidget } from '../ui/lazy';
 import { CATEGORY, addSidePanel, showView } from './panels';
 
 export const experiments: JupyterFrontEndPlugin<void> = {
@@ -25,12 +26,13 @@ export const experiments: JupyterFrontEndPlugin<void> = {
       icon: experimentsIcon,
       rank: 320,
       command: Command.showExperiments,
-      bring: async () => {
+      bring: async (place: LazyWidget) => {
         const [{ ExperimentsPanel }, { ExperimentsModel }] = await Promise.all([
           import('../panels/experiments/panel'),
           import('../panels/experiments/model')
         ]);
-        const model = new ExperimentsModel(lw.tracking, lw.live);
+        const model = new ExperimentsModel(lw.tracking, lw.live, () => document.hidden || !place.isVisible);
+        place.shown.connect(() => void model.refresh());
         return () => createElement(ExperimentsPanel, { lw, model });
       }
     };

@@ -15,7 +15,7 @@ export interface SidePanel {
   icon: LabIcon;
   rank: number;
   command: string;
-  bring: () => Promise<() => ReactNode>;
+  bring: (place: LazyWidget) => Promise<() => ReactNode>;
 }
 
 /** A panel in the left area with its command 'Labwright: Show …'. */

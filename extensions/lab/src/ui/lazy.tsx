@@ -1,6 +1,7 @@
 import { ReactWidget } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { LabIcon } from '@jupyterlab/ui-components';
+import { Signal } from '@lumino/signaling';
 import { Component, type ReactNode } from 'react';
 
 import { asProblem, type Problem } from '../api/problem';
@@ -12,8 +13,8 @@ export interface LazyOptions {
   caption?: string;
   icon: LabIcon;
   trans: TranslationBundle;
-  /** Brings the view; called when it is first shown. */
-  bring: () => Promise<() => ReactNode>;
+  /** Brings the view into its place; called when it is first shown. */
+  bring: (place: LazyWidget) => Promise<() => ReactNode>;
 }
 
 /** A panel or view whose code comes when it is first shown. */
@@ -21,6 +22,8 @@ export class LazyWidget extends ReactWidget {
   private _view: (() => ReactNode) | undefined;
   private _problem: Problem | undefined;
   private _asked = false;
+  /** Tells when it comes to the front. */
+  readonly shown = new Signal<this, void>(this);
 
   constructor(private readonly _options: LazyOptions) {
     super();
@@ -35,6 +38,7 @@ export class LazyWidget extends ReactWidget {
 
   protected override onAfterShow(): void {
     void this.bring();
+    this.shown.emit();
   }
 
   protected override onAfterAttach(message: Parameters<ReactWidget['onAfterAttach']>[0]): void {
@@ -63,7 +67,7 @@ export class LazyWidget extends ReactWidget {
     this._asked = true;
     this._problem = undefined;
     try {
-      this._view = await this._options.bring();
+      this._view = await this._options.bring(this);
     } catch (error) {
       this._problem = asProblem(error);
     }

@@ -24,11 +24,30 @@ function opened() {
   };
   const { services, api, live } = made(answers);
   const clock = { now: 0 };
-  const model = new ExperimentsModel(new Tracking(api), live, () => false, () => clock.now);
+  const panel = { isHidden: false };
+  const model = new ExperimentsModel(new Tracking(api), live, () => panel.isHidden, () => clock.now);
   const asked = (what: string): number => services.asked.filter(each => each.includes(`/${what}/search`)).length;
   const tell = (topic: Topic): void => (live.changed as Signal<Live, Topic>).emit(topic);
-  return { answers, clock, model, asked, tell };
+  return { answers, clock, panel, model, asked, tell };
 }
+
+describe('experiments', () => {
+  it('are not asked for while nobody sees them, by time or by changes, and are again from then on', async () => {
+    vi.useFakeTimers();
+    const { panel, model, asked, tell } = opened();
+    await model.refresh();
+    panel.isHidden = true;
+    tell('run');
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(asked('experiments')).toBe(1);
+    panel.isHidden = false;
+    await model.refresh();
+    await vi.advanceTimersByTimeAsync(6_000);
+    expect(asked('experiments')).toBe(3);
+    model.dispose();
+    vi.useRealTimers();
+  });
+});
 
 describe('registered models', () => {
   it('come with their versions in one search, the newest first', async () => {

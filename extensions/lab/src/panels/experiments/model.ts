@@ -40,7 +40,10 @@ const REFRESH_MS = 5_000;
 /** Models seldom change, and core tells of a change of one's own: this is for those of others in a group. */
 const MODELS_MS = 60_000;
 
-/** Experiments, the runs of the chosen one, and the registered models. MLflow tells of no changes: polled. */
+/**
+ * Experiments, the runs of the chosen one, and the registered models. MLflow tells of no changes: polled, unless it
+ * is `hidden` from everybody; whoever shows it again refreshes it.
+ */
 export class ExperimentsModel extends Store<ExperimentsState> {
   private readonly _watches: IDisposable[];
   /** When models were last asked for. */
@@ -66,7 +69,7 @@ export class ExperimentsModel extends Store<ExperimentsState> {
     });
     this._watches = [
       live.watch(['model'], () => (this._modelsAt = -Infinity)),
-      live.watch(['experiment', 'model', 'run'], () => void this.refresh())
+      live.watch(['experiment', 'model', 'run'], () => void this.look())
     ];
   }
 
@@ -149,6 +152,7 @@ export class ExperimentsModel extends Store<ExperimentsState> {
   }
 
   private async look(): Promise<void> {
+    clearTimeout(this._timer);
     if (this._hidden()) {
       this._timer = setTimeout(() => void this.look(), REFRESH_MS);
     } else {
