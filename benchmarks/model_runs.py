@@ -25,7 +25,7 @@ from side_by_side import complaints_in, report, take_turns
 from labwright.api import names
 from labwright.hub import mlflow_server
 from labwright.kernels.client import ForkServer
-from labwright.kernels.preload import imports_of
+from labwright.kernels.notebook_imports import imports_of
 from labwright.spawner import listeners
 
 ROOT = Path(__file__).resolve().parent.parent

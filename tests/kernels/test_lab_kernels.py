@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -214,6 +217,32 @@ def test_without_a_folder_for_a_fork_server_kernels_are_ordinary_ones(unstarted,
     assert unstarted.is_alive()
     assert unstarted.transport == "tcp"
     assert unstarted.provisioner.handle is None
+
+
+@pytest.mark.parametrize("name", ["é" * 40, "full"])
+def test_where_sockets_cannot_be_made_a_kernel_listens_on_ports(name, unstarted, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / name))
+    (tmp_path / name).mkdir()
+    if name == "full":
+        monkeypatch.setattr(provisioner, "socket", SimpleNamespace(AF_UNIX=socket.AF_UNIX, socket=WithoutSpace))
+    unstarted.start_kernel(cwd=str(tmp_path))
+    assert unstarted.is_alive()
+    assert unstarted.transport == "tcp"
+
+
+class WithoutSpace(socket.socket):
+    def bind(self, address):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_kernels_whose_names_begin_alike_have_sockets_of_their_own(tmp_path, monkeypatch):
+    chosen = set()
+    for number in range(3):
+        manager = KernelManager(connection_file=str(tmp_path / "kernel.json"))
+        made = provisioner.ForkServerProvisioner(kernel_id=f"analysis-kernel-{number}", directory=str(tmp_path / "d"))
+        made.choose_unix_sockets(manager)
+        chosen.add(manager.ip)
+    assert len(chosen) == 3
 
 
 def test_where_a_fork_server_cannot_write_kernels_are_ordinary_ones(unstarted, tmp_path):

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 
 from labwright.kernels.environment import identity, import_time_variables
-from labwright.kernels.preload import BASE, choose_set, imports_in, imports_in_file, imports_of, installed, propose_set
+from labwright.kernels.notebook_imports import imports_in, imports_in_file, imports_of, propose_set
+from labwright.kernels.preload import BASE, MODELS, choose_set, installed
 from tests.kernels.running import make_notebook
 
 SETS = {BASE: (), "data": ("numpy", "pandas"), "models": ("numpy", "pandas", "sklearn.ensemble", "mlflow")}
+
+# Prints the names of the variables that an import looks up, but for whoever looks at all of them.
+WATCHING = """
+import importlib, json, os, sys
+looked, ask = set(), type(os.environ).__getitem__
+def note(environ, name):
+    frame = sys._getframe(1)
+    while frame and frame.f_code.co_filename.endswith(("os.py", "_collections_abc.py", "<frozen os>", ">")):
+        frame = frame.f_back
+    if frame and not frame.f_code.co_filename.endswith(EVERYTHING):
+        looked.add(os.fsdecode(name))
+    return ask(environ, name)
+EVERYTHING = ("tqdm/utils.py", "mlflow/telemetry/utils.py", "mlflow/agent/hint.py")
+type(os.environ).__getitem__ = note
+"""
+# Of platforms and builds that are not there, of tests, and what is told to a kernel after the fork.
+WITHOUT_EFFECT = ("DATABRICKS_", "IS_IN_DB_", "SPARK_", "PYSPARK_", "PY4J_", "_MLFLOW_", "_PYTHON_", "LABWRIGHT_")
+WITHOUT_EFFECT += (
+    "BUILDING_SPHINX_DOCS",
+    "IN_SPHINX_RUN",
+    "PSUTIL_DEBUG",
+    "PYPARSINGENABLEALLWARNINGS",
+    "MLFLOW_DISABLE_AGENT_HINT",
+)
+WITHOUT_EFFECT += ("TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "TRAITLETS_APPLICATION_RAISE_CONFIG_FILE_ERROR")
 
 
 def test_imports_are_found_in_cells_with_magics():
@@ -35,15 +66,34 @@ def test_the_smallest_set_that_helps_most_is_chosen(imports, name):
         "import os\nos.environ['OMP_NUM_THREADS'] = '1'",
         "%env MPLBACKEND=agg",
         "os.environ.update({\n    'OPENBLAS_NUM_THREADS': '1',\n})",
+        "%env MLFLOW_LOGGING_LEVEL=DEBUG",
+        "%pip install -q pandas==2.2",
+        "!python -m pip install --target vendor pandas",
+        "import sys\nsys.path.insert(0, 'vendor')",
+        "sys.path = ['vendor', *sys.path]",
+        "sys.path[0:0] = ['vendor']",
     ],
 )
-def test_nothing_is_imported_ahead_of_a_notebook_that_sets_what_libraries_read_at_import(source):
+def test_nothing_is_imported_ahead_of_a_notebook_that_steers_what_an_import_brings(source, tmp_path):
+    file = tmp_path / "a.ipynb"
+    nbformat.write(make_notebook(source, "import numpy"), file)
+    assert imports_in_file(str(file), ["pandas"]) == frozenset()
     assert imports_of(make_notebook("import numpy, pandas")) == {"numpy", "pandas"}
     assert imports_of(make_notebook(source, "import numpy, pandas")) == frozenset()
 
 
-@pytest.mark.parametrize("source", ["import os\nos.environ['HOME']", "TF_IDF = 1", "%env MLFLOW_TRACKING_URI=x"])
-def test_other_variables_do_not_keep_libraries_from_being_imported_ahead(source):
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos.environ['HOME']",
+        "TF_IDF = 1",
+        "%env MLFLOW_TRACKING_URI=x",
+        "sys.path.append('src')",
+        "print(sys.path); sys.path == []",
+        "# pip may be asked what is installed\n%pip list",
+    ],
+)
+def test_other_cells_do_not_keep_libraries_from_being_imported_ahead(source):
     assert imports_of(make_notebook(source, "import pandas")) >= {"pandas"}
 
 
@@ -51,7 +101,8 @@ def test_the_imports_of_a_file_are_those_of_a_notebook_that_can_be_read(tmp_path
     file = tmp_path / "a.ipynb"
     nbformat.write(make_notebook("# Title", "import torch\nfrom pandas import DataFrame"), file)
     assert imports_in_file(str(file)) == {"torch", "pandas"}
-    assert imports_in_file(str(file), most_bytes=10) == frozenset()
+    assert imports_in_file(str(file), ["numpy"]) == {"torch", "pandas", "numpy"}
+    assert imports_in_file(str(file), ["numpy"], most_bytes=10) == {"numpy"}
     for text in ("", "[]", "{}", '{"cells": [1]}', '{"cells": [{"cell_type": "code"}], "metadata": {}}'):
         file.write_text(text)
         assert imports_in_file(str(file)) == frozenset()
@@ -78,6 +129,24 @@ def test_tokens_never_reach_a_parent():
         "HOME": "/h",
     }
     assert import_time_variables({**env, "PYTHON_API_KEY": "k"}) == {"PATH": "/bin", "HOME": "/h"}
+
+
+def test_a_relative_pythonpath_is_as_a_process_in_the_notebooks_folder_reads_it():
+    env = {"PYTHONPATH": "src:/opt/lib::.:../shared"}
+    found = import_time_variables(env, Path("/home/a/work"))
+    assert found == {"PYTHONPATH": "/home/a/work/src:/opt/lib:/home/a/work/../shared"}
+    assert import_time_variables(found) == found
+    assert import_time_variables({"PYTHONPATH": ":."}, Path("/home/a/work")) == {}
+
+
+def test_a_parent_may_see_every_variable_that_its_set_looks_at_when_it_is_imported():
+    code = WATCHING + f"for name in {MODELS!r}: importlib.import_module(name)\nprint(json.dumps(sorted(looked)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    looked = json.loads(answer.stdout)
+    assert "TQDM_DISABLE" not in looked  # it reads all by their prefix
+    assert "MLFLOW_LOGGING_LEVEL" in looked
+    unseen = [name for name in looked if not import_time_variables({name: "x"})]
+    assert [name for name in unseen if not name.startswith(WITHOUT_EFFECT)] == []
 
 
 def test_variables_that_matter_at_import_ask_for_another_parent():

@@ -47,6 +47,10 @@ def peer_identity(sock: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
+# The one argument of a kernel that a fork obeys as well.
+IN_MEMORY_HISTORY = "--HistoryManager.hist_file=:memory:"
+
+
 class Channel:
     """One end of a conversation. Sending is safe from several threads and after a fork."""
 

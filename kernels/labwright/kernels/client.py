@@ -99,7 +99,7 @@ class ForkServer:
             "id": handle.id,
             "mode": mode,
             "cwd": str(cwd),
-            "env": import_time_variables(env),
+            "env": import_time_variables(env, cwd),
             "imports": sorted(imports),
             "umask": None,
             "limits": dict(limits or {}),

@@ -25,8 +25,8 @@ from labwright.kernels.client import Exit, ForkServer, Handle
 from labwright.kernels.deaths import OomWatch, explain
 from labwright.kernels.errors import ForkServerError
 from labwright.kernels.execution import CellProgress, Execution, Outcome
+from labwright.kernels.notebook_imports import imports_of
 from labwright.kernels.ordinary import GRACE_SECONDS, OrdinaryEngine, find_error, mark_error, prepare
-from labwright.kernels.preload import imports_of
 from labwright.kernels.record import Record
 from labwright.kernels.suitability import unsuitable
 

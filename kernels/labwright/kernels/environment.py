@@ -42,6 +42,16 @@ IMPORT_TIME_NAMES = frozenset(
         "GLIBC_TUNABLES",
         "SOURCE_DATE_EPOCH",
         "TERM",
+        "CI",
+        "DO_NOT_TRACK",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_CONFIGURE_LOGGING",
+        "MLFLOW_LOGGING_CONFIGURE_LOGGING",
+        "MLFLOW_LOGGING_LEVEL",
+        "MPL_IGNORE_SYSTEM_FONTS",
+        "OTEL_PROPAGATORS",
+        "OTEL_SDK_DISABLED",
+        "_RJEM_MALLOC_CONF",
     ]
 )
 IMPORT_TIME_PREFIXES = [
@@ -70,6 +80,15 @@ IMPORT_TIME_PREFIXES = [
     "GIT_PYTHON_",
     "PROTOCOL_BUFFERS_",
     "NUMBA_",
+    "NUMPY_",
+    "NPY_",
+    "TQDM_",
+    "JOBLIB_",
+    "LOKY_",
+    "PILLOW_",
+    "PYDANTIC_",
+    "OTEL_PYTHON_",
+    "OTEL_SPAN_",
 ]
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_)KEY(?:$|_)|COOKIE", re.IGNORECASE)
 
@@ -79,14 +98,26 @@ def launch_mark() -> dict[str, str]:
     return {names.LAUNCH: os.environ[names.LAUNCH]} if names.LAUNCH in os.environ else {}
 
 
-def import_time_variables(env: Mapping[str, str]) -> dict[str, str]:
-    """The part of `env` that a parent is started with."""
+def import_time_variables(env: Mapping[str, str], folder: Path = Path("/")) -> dict[str, str]:
+    """The part of `env` that a parent is started with, for a kernel in `folder`."""
     prefixes = tuple(IMPORT_TIME_PREFIXES)
-    return {
+    found = {
         name: value
         for name, value in sorted(env.items())
         if (name in IMPORT_TIME_NAMES or name.startswith(prefixes)) and not SECRET.search(name)
     }
+    if path := absolute(found.pop("PYTHONPATH", ""), folder):
+        found["PYTHONPATH"] = path
+    return found
+
+
+def absolute(path: str, folder: Path) -> str:
+    """PYTHONPATH as a process in `folder` reads it: a parent stands elsewhere.
+
+    The folder itself is left out, so that kernels in others have the same parent: it comes first on a kernel's path.
+    """
+    entries = [str(folder / entry) for entry in path.split(os.pathsep) if entry and os.path.normpath(entry) != "."]
+    return os.pathsep.join(entries)
 
 
 def identity(preload: str, variables: Mapping[str, str]) -> str:

@@ -14,24 +14,15 @@ has initialised CUDA. Threads are looked for in /proc/self/task: native ones are
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
 import importlib.util
 import json
 import os
-import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-
-import nbformat.v4
-from nbformat import NotebookNode
-
-from labwright.api.source import parse
-from labwright.kernels.environment import import_time_variables
 
 BASE = "base"
 DATA = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
@@ -98,65 +89,6 @@ def top_level(module: str) -> str:
     return module.partition(".")[0]
 
 
-SETS_VARIABLES = re.compile(r"environ|putenv|%(?:set_)?env\b")
-VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_?[A-Z0-9_]+\b")
-# Read by many notebooks, and by no library of the sets when it is imported.
-OF_NO_LIBRARY = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV"})
-
-
-def steers_imports(notebook: NotebookNode) -> bool:
-    """Whether the notebook may set a variable that libraries read when they are imported, such as OMP_NUM_THREADS."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and SETS_VARIABLES.search(cell.source):
-            named = dict.fromkeys(VARIABLE.findall(cell.source), "")
-            if import_time_variables(named).keys() - OF_NO_LIBRARY:
-                return True
-    return False
-
-
-def imports_in_file(path: str, most_bytes: int = 2 << 20) -> frozenset[str]:
-    """As `imports_of`; nothing of what is no notebook, cannot be read or is larger than `most_bytes`."""
-    try:
-        file = Path(path)
-        if file.suffix != ".ipynb" or file.stat().st_size > most_bytes:
-            return frozenset()
-        notebook: NotebookNode = nbformat.v4.reads(file.read_text(encoding="utf-8"))  # type: ignore[no-untyped-call]
-        return imports_of(notebook)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return frozenset()
-
-
-IMPORT_LINE = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_][\w.]*)", re.MULTILINE)
-
-
-def imports_of(notebook: NotebookNode) -> frozenset[str]:
-    """Top-level names of the modules that may be imported ahead of the code cells, as far as the text shows it."""
-    names: set[str] = set()
-    if steers_imports(notebook):
-        return frozenset()
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            names |= imports_in(cell.source)
-    return frozenset(names)
-
-
-def imports_in(source: str) -> set[str]:
-    # Magics do not parse as Python, and parsing costs 50 times what this does: lines are looked at instead.
-    found = {top_level(name) for name in IMPORT_LINE.findall(source)}
-    if "import" in source and "," in source:
-        found |= imports_by_parsing(source)
-    return found
-
-
-def imports_by_parsing(source: str) -> set[str]:
-    try:
-        tree = parse(source)
-    except SyntaxError:
-        return set()
-    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Import))
-    return {top_level(alias.name) for node in nodes for alias in node.names}
-
-
 def choose_set(sets: Mapping[str, tuple[str, ...]], imports: Iterable[str]) -> str:
     """The name of the smallest set that spares the most imports. Sets come smallest first."""
     wanted = set(imports)
@@ -170,17 +102,6 @@ def shadowed(folder: str, modules: Set[str]) -> bool:
     except OSError:
         return False
     return any(name.removesuffix(".py") in modules for name in names)
-
-
-def propose_set(notebooks: Iterable[NotebookNode], least_share: float = 0.2) -> tuple[str, ...]:
-    """Modules that at least `least_share` of the notebooks import, most frequent first."""
-    counts: Counter[str] = Counter()
-    total = 0
-    for notebook in notebooks:
-        total += 1
-        counts.update(imports_of(notebook))
-    usual = (name for name, count in counts.most_common() if count >= least_share * total)
-    return tuple(name for name in usual if name not in sys.stdlib_module_names)
 
 
 def thread_names() -> list[str]:

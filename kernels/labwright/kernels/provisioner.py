@@ -12,9 +12,11 @@ sockets; the connection file says so to every other client.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import select
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,10 @@ from labwright.kernels.client import Exit, Handle, shared_server
 from labwright.kernels.deaths import OomWatch, explain, explain_memory_of_server, limit_bytes
 from labwright.kernels.errors import ForkServerError
 from labwright.kernels.folder import default_directory, make_private
-from labwright.kernels.preload import imports_in_file
-from labwright.kernels.suitability import same_interpreter
-from labwright.kernels.warm import IN_MEMORY_HISTORY
+from labwright.kernels.notebook_imports import imports_in_file
+from labwright.kernels.suitability import forkable
 
-# A Unix socket's path has at most 107 characters, and the port is still to be added.
+# A Unix socket's path has at most 107 bytes, and the port is still to be added.
 LONGEST_SOCKET_PREFIX = 104
 # It listens within 30 ms; one that does not may still come, as an ordinary kernel would.
 LISTENING_SECONDS = 10.0
@@ -81,8 +82,8 @@ class ForkServerProvisioner(LocalProvisioner):
         except ForkServerError as error:
             self.log.warning("Kernel %s listens on ports: %s", self.kernel_id, error)
             return
-        prefix = directory / f"k-{self.kernel_id[:13]}"
-        if len(str(prefix)) <= LONGEST_SOCKET_PREFIX:
+        prefix = directory / f"k-{hashlib.sha256(self.kernel_id.encode()).hexdigest()[:13]}"
+        if can_hold_sockets(prefix):
             manager.cache_ports = False
             manager.transport = "ipc"
             manager.ip = str(prefix)
@@ -112,7 +113,7 @@ class ForkServerProvisioner(LocalProvisioner):
         listening, told = os.pipe()
         try:
             try:
-                imports = frozenset(self.imports) | imports_in_file(env.get("JPY_SESSION_NAME", ""))
+                imports = imports_in_file(env.get("JPY_SESSION_NAME", ""), self.imports)
                 handle = server.spawn("zmq", cwd.absolute(), env, [*fds, told], imports, argv=argv)
             finally:
                 os.close(told)
@@ -191,13 +192,18 @@ def exit_code(handle: Handle) -> int:
     return os.waitstatus_to_exitcode(handle.exit.status)
 
 
-def forkable(cmd: list[str]) -> list[str] | None:
-    """The argument vector of the kernel that a fork can be, or None if it has to be an ordinary process."""
-    if len(cmd) < 5 or cmd[1:4] != ["-m", "ipykernel_launcher", "-f"] or not same_interpreter(cmd[0]):
-        return None
-    if any(extra != IN_MEMORY_HISTORY for extra in cmd[5:]):
-        return None
-    return cmd[3:]
+def can_hold_sockets(prefix: Path) -> bool:
+    """Whether sockets by names that begin so can be made: not where the disk is full or the path too long."""
+    if len(os.fsencode(prefix)) > LONGEST_SOCKET_PREFIX:
+        return False
+    probe = f"{prefix}-0"
+    with socket.socket(socket.AF_UNIX) as made:
+        try:
+            made.bind(probe)
+            Path(probe).unlink()
+        except OSError:
+            return False
+    return True
 
 
 def standard_file(stream: Any, number: int) -> int:

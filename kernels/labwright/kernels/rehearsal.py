@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labwright.kernels import channel as channels
-from labwright.kernels.channel import Channel, Message
+from labwright.kernels.channel import IN_MEMORY_HISTORY, Channel, Message
 from labwright.kernels.firstuses import first_uses, perform
 from labwright.kernels.preload import dangers
-from labwright.kernels.warm import IN_MEMORY_HISTORY, WarmKernelApp
+from labwright.kernels.warm import WarmKernelApp
 
 CELLS = (
     "x = 1\nprint(x)\nx",

@@ -31,13 +31,12 @@ from ipykernel.kernelapp import IPKernelApp
 from IPython.core.application import BaseIPythonApplication
 from jupyter_client.session import Session
 
-from labwright.kernels.channel import Channel
+from labwright.kernels.channel import IN_MEMORY_HISTORY, Channel
 from labwright.kernels.sessions import is_alive, is_resource_tracker
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
 
 # An argument vector as an ordinary kernel has it: libraries look for its traces in `get_ipython().config`.
 UNCONNECTED_FILE = "labwright-kernel.json"
-IN_MEMORY_HISTORY = "--HistoryManager.hist_file=:memory:"
 
 
 # Followed at once by another message: that a request has begun by its text, and its reply by its end.
