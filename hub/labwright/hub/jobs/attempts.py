@@ -155,7 +155,7 @@ def ending(row: sa.Row[Any], ask: CommitRequest, now: datetime) -> dict[str, Any
     error = {key: _storable(value) for key, value in ask.error.model_dump().items()} if ask.error else None
     state = ENDINGS.get(ask.state, ask.state)
     reason = _storable(ask.reason)
-    if row.cancel_requested and state in ("failed", "cancelled"):
+    if row.cancel_requested and state != "succeeded":
         state, reason = "cancelled", row.reason or ask.reason
     if state == "failed" and reason is None and ask.error is not None:
         reason = _storable(f"Cell {ask.error.cell + 1} raised {ask.error.name}: {ask.error.message}"[:500])

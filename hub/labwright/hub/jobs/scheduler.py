@@ -39,6 +39,7 @@ MOST_CATCH_UP_RUNS = 100  # what misfire="all" starts at most
 MOST_LOSSES = 3  # attempts that may vanish before a run counts as lost
 TIMEOUT_GRACE_SECONDS = 60  # the runner ends a run at its timeout; core does so this much later
 QUOTA_RETRY_SECONDS = 5
+CANCELLED = "It was cancelled."
 LOOK = "see its log, or choose a larger profile"  # most who vanish want memory
 
 
@@ -196,7 +197,7 @@ class Scheduler:
     ) -> None:
         """Queue a run again whose attempt ended without a word, or give it up."""
         if run.cancel_requested:
-            end_run(self._core, connection, run, "cancelled", now, run.reason or "It was cancelled.")
+            end_run(self._core, connection, run, "cancelled", now, run.reason or CANCELLED)
         elif run.losses + 1 >= MOST_LOSSES:
             last = f"{reason} That was attempt {run.losses + 1}, the last; {remedy}."
             end_run(self._core, connection, run, "lost", now, last)
@@ -219,6 +220,8 @@ class Scheduler:
         limit = timedelta(seconds=run.policy["timeout_seconds"] + TIMEOUT_GRACE_SECONDS)
         if run.state == "queued":
             self._core.ledger.renew(connection, reservation_key(run.id), ttl_seconds=RESERVATION_SECONDS, now=now)
+        elif run.started is not None and now - run.started > limit and run.cancel_requested:
+            end_run(self._core, connection, run, "cancelled", now, run.reason or CANCELLED)
         elif run.started is not None and now - run.started > limit:
             seconds = run.policy["timeout_seconds"]
             late = f"The run took longer than its timeout of {seconds} s; raise the timeout."
