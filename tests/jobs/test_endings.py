@@ -65,3 +65,15 @@ def test_a_cancelled_run_that_does_not_stop_is_cancelled_at_its_timeout(core: Mo
     core.tick()
     ended = core.jobs.get_run(run.id, ALICE)
     assert (ended.state, ended.reason) == ("cancelled", "You cancelled it.")
+
+
+def test_missed_slots_run_in_their_order(core: MortalCore) -> None:
+    policy = {"overlap": "queue", "misfire": "all"}
+    submit(core, policy=policy, schedule={"cron": "0 * * * *", "timezone": "UTC"})
+    core.wait(hours=8)
+    slots = []
+    for _ in range(8):
+        run = lease(core)
+        slots.append(run.slot.hour)
+        core.attempts.commit(run.id, 1, CommitRequest(state="succeeded", notebook=None))
+    assert slots == [13, 14, 15, 16, 17, 18, 19, 20]

@@ -144,14 +144,16 @@ class Scheduler:
             except BadSchedule as error:
                 slots, following = [job.next_slot], None
                 log.warning("job %s: %s", job_id, error)
-            for slot in choose_slots(slots, job.policy["misfire"], now):
-                self._fire_slot(connection, job, slot, now)
+            for place, slot in enumerate(choose_slots(slots, job.policy["misfire"], now)):
+                self._fire_slot(connection, job, slot, now, place)
             connection.execute(
                 jobs.update().where(jobs.c.id == job_id).values(next_slot=following, owner_groups=groups)
             )
             self._core.events.append(connection, owner=job.owner, topic="job", key=job.id, action="updated", now=now)
 
-    def _fire_slot(self, connection: sa.Connection, job: sa.Row[Any], slot: datetime, now: datetime) -> None:
+    def _fire_slot(
+        self, connection: sa.Connection, job: sa.Row[Any], slot: datetime, now: datetime, place: int
+    ) -> None:
         earlier = store.open_runs(connection, job.id)
         overlap = job.policy["overlap"]
         details = {"slot": slot.isoformat(), "fired": not (earlier and overlap == "skip")}
@@ -159,7 +161,7 @@ class Scheduler:
             if overlap == "cancel-old":
                 for run in earlier:
                     self._make_way(connection, run, now)
-            enqueue(self._core, connection, job, job.parameters, now=now, trigger="schedule", slot=slot)
+            enqueue(self._core, connection, job, job.parameters, now=now, trigger="schedule", slot=slot, place=place)
         self._core.audit.append(
             connection, now=now, who=job.owner, action="schedule.fire", what=job.id, details=details
         )

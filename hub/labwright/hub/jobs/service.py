@@ -307,12 +307,13 @@ def enqueue(
     now: datetime,
     trigger: str,
     slot: datetime | None,
+    place: int = 0,
 ) -> sa.Row[Any] | None:
-    """Add a queued run of a locked job; None when the slot has one."""
+    """Add a queued run of a locked job, the one at `place` of this moment; None when the slot has one."""
     row = store.add_run(
         connection,
         job,
-        store.new_id("run", now),
+        store.new_id("run", now, place),
         {
             "trigger": trigger,
             "slot": slot,

@@ -27,9 +27,9 @@ ACTIVE = ("leased", "running")
 OPEN = ("queued", "leased", "running")
 
 
-def new_id(kind: str, now: datetime) -> str:
-    """Ids sort by time of creation, so that lists page by them."""
-    return f"{kind}-{int(now.timestamp() * 1000):012x}{secrets.token_hex(5)}"
+def new_id(kind: str, now: datetime, place: int = 0) -> str:
+    """Ids sort by time of creation, so that lists page by them, and by `place` of what is made in one moment."""
+    return f"{kind}-{int(now.timestamp() * 1000) + place:012x}{secrets.token_hex(5)}"
 
 
 # Jobs
