@@ -77,3 +77,15 @@ def test_missed_slots_run_in_their_order(core: MortalCore) -> None:
         slots.append(run.slot.hour)
         core.attempts.commit(run.id, 1, CommitRequest(state="succeeded", notebook=None))
     assert slots == [13, 14, 15, 16, 17, 18, 19, 20]
+
+
+def test_a_run_that_cannot_be_billed_fails_with_the_reason_and_keeps_nobody_waiting(core: MortalCore) -> None:
+    unbilled = queue(core, group="poor")
+    run = begin(core, name="another")
+    assert (run.state, run.attempt) == ("leased", 1)
+    ended = core.jobs.get_run(unbilled.id, ALICE)
+    assert ended.state == "failed"
+    assert ended.reason == (
+        "The group 'poor' has no quota, so nothing can be billed to it. "
+        "Leave the group out, or ask your admin for a quota of the group in workbench.yaml."
+    )

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
-from labwright.api.errors import BadSchedule, LabwrightError, QuotaExceeded
+from labwright.api.errors import BadSchedule, InvalidRequest, LabwrightError, QuotaExceeded
 from labwright.api.usage import Ask, ReservationRequest
 from labwright.hub.audit import AuditAway
 from labwright.hub.core.context import Core
@@ -31,6 +31,7 @@ from labwright.hub.jobs.service import end_run, enqueue, released
 from labwright.hub.jobs.tables import jobs, runners, runs
 from labwright.hub.jobs.turns import Places
 from labwright.hub.jobs.views import reservation_key, schedule_of
+from labwright.spawner.profiles import Profile
 
 log = logging.getLogger("labwright.jobs")
 TICK_SECONDS = 1.0
@@ -289,26 +290,15 @@ class Scheduler:
                 gone = f"The profile '{run.profile}' is no longer offered; choose another one for the job."
                 end_run(self._core, connection, run, "failed", now, gone)
                 return False
-            request = ReservationRequest(
-                user=run.owner,
-                group=run.billed_group,
-                kind="run",
-                key=reservation_key(run.id),
-                ask=Ask(
-                    cpu=profile.cpu,
-                    memory_bytes=profile.memory_bytes,
-                    gpu=profile.gpu_count,
-                    price_per_hour=profile.price_per_hour,
-                ),
-                ttl_seconds=RESERVATION_SECONDS,
-                profile=run.profile,
-            )
             refused: LabwrightError | None = None
             try:
                 with connection.begin_nested():
-                    self._core.ledger.reserve(connection, request, now=now)
+                    self._core.ledger.reserve(connection, reservation(run, profile), now=now)
             except QuotaExceeded as error:
                 refused = error
+            except InvalidRequest as error:  # no room and no time would make it right
+                end_run(self._core, connection, run, "failed", now, error.sentence())
+                return False
             # Why an attempt was lost stays to be read until the next one begins.
             values: dict[str, Any] = {"reserved": True, "reason": run.reason if run.losses else None}
             if refused is not None:
@@ -323,6 +313,24 @@ class Scheduler:
         """How many runners each (owner, profile) has work for."""
         with self._core.database.read() as connection:
             return Counter((run.owner, run.profile) for run in store.holding(connection))
+
+
+def reservation(run: sa.Row[Any], profile: Profile) -> ReservationRequest:
+    """What the ledger is asked for, so that the run may start (pure)."""
+    return ReservationRequest(
+        user=run.owner,
+        group=run.billed_group,
+        kind="run",
+        key=reservation_key(run.id),
+        ask=Ask(
+            cpu=profile.cpu,
+            memory_bytes=profile.memory_bytes,
+            gpu=profile.gpu_count,
+            price_per_hour=profile.price_per_hour,
+        ),
+        ttl_seconds=RESERVATION_SECONDS,
+        profile=run.profile,
+    )
 
 
 def choose_slots(slots: list[datetime], misfire: str, now: datetime) -> list[datetime]:
