@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from postgresql import PostgreSQL
 
 from labwright.api.errors import Conflict, NotFound
 from labwright.api.jobs import FINAL_STATES, Policy
@@ -184,6 +185,18 @@ def test_a_stale_attempt_changes_nothing(database: Database, job: sa.Row[Any]) -
         assert not store.was_committed(connection, run.id, 1)
         assert store.was_committed(connection, run.id, 2)
         assert store.change_open(connection, run.id, {"state": "lost"}) is None
+
+
+def test_who_stops_the_runs_of_a_job_holds_them_until_it_is_done(postgresql: PostgreSQL) -> None:
+    database = Database(postgresql.new_database())  # SQLite has one writer at a time anyway
+    database.migrate(schema.MIGRATIONS)
+    with database.write() as connection:
+        job = store.add_job(connection, job_values())
+    add_run(database, job)
+    with database.write() as stopping, database.write() as leasing:
+        assert [run.state for run in store.open_runs(stopping, job.id)] == ["queued"]
+        assert store.lease(leasing, "alice", "small", "r", NOW) is None
+    database.close()
 
 
 def test_only_the_newest_runs_are_kept(database: Database, job: sa.Row[Any]) -> None:

@@ -203,7 +203,9 @@ def last_runs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, sa
 
 
 def open_runs(connection: sa.Connection, job_id: str) -> Sequence[sa.Row[Any]]:
-    return connection.execute(sa.select(runs).where(runs.c.job_id == job_id, runs.c.state.in_(OPEN))).all()
+    """The runs of a (locked) job that are not over; locked, so that none that waits is leased before it is stopped."""
+    query = sa.select(runs).where(runs.c.job_id == job_id, runs.c.state.in_(OPEN))
+    return connection.execute(query.order_by(runs.c.id).with_for_update()).all()
 
 
 WAITS = (runs.c.state == "queued") & runs.c.reserved.is_(False)
