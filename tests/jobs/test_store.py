@@ -13,13 +13,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from postgresql import PostgreSQL
 
 from labwright.api.errors import Conflict, NotFound
-from labwright.api.jobs import FINAL_STATES, Policy
+from labwright.api.jobs import Policy
 from labwright.hub.core import schema
 from labwright.hub.database import Database
 from labwright.hub.jobs import store
@@ -207,68 +204,6 @@ def test_only_the_newest_runs_are_kept(database: Database, job: sa.Row[Any]) -> 
         store.surplus_runs(connection, job.id, 2)
         numbers = connection.scalars(sa.select(runs.c.number).order_by(runs.c.number)).all()
     assert list(numbers) == [4, 5]
-
-
-class Queue(RuleBasedStateMachine):
-    """Submissions, leases, losses and commits in any order: what is over stays over, and is committed once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.database = Database("sqlite://")
-        schema.metadata.create_all(self.database.engine)
-        with self.database.write() as connection:
-            self.job = store.add_job(connection, job_values())
-        self.now = NOW
-        self.attempts: list[tuple[str, int]] = []
-        self.committed: dict[str, int] = {}
-
-    @rule()
-    def submit(self) -> None:
-        add_run(self.database, self.job)
-
-    @rule()
-    def lease(self) -> None:
-        with self.database.write() as connection:
-            row = store.lease(connection, "alice", "small", "r", self.now)
-        if row is not None:
-            assert row.id not in self.committed
-            self.attempts.append((row.id, row.attempt))
-
-    @rule(seconds=st.integers(1, 60))
-    def lose(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
-        with self.database.write() as connection:
-            for row in store.expired(connection, self.now):
-                store.change_open(connection, row.id, {"state": "queued", "runner_id": None})
-
-    @precondition(lambda self: self.attempts)
-    @rule(data=st.data(), state=st.sampled_from(["succeeded", "failed"]))
-    def commit(self, data: st.DataObject, state: str) -> None:
-        run_id, attempt = data.draw(st.sampled_from(self.attempts))
-        with self.database.write() as connection:
-            try:
-                store.change_attempt(connection, run_id, attempt, {"state": state})
-            except store.StaleAttempt:
-                return
-        assert run_id not in self.committed
-        self.committed[run_id] = attempt
-
-    @invariant()
-    def committed_runs_are_final_and_the_last_attempts(self) -> None:
-        with self.database.read() as connection:
-            for row in connection.execute(sa.select(runs)):
-                assert (row.state in FINAL_STATES) == (row.id in self.committed)
-                if row.id in self.committed:
-                    assert row.attempt == self.committed[row.id]
-
-    def teardown(self) -> None:
-        self.database.close()
-
-
-TestQueue = Queue.TestCase
-TestQueue.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 
 def test_artifacts_are_named_by_what_they_hold(tmp_path: Path) -> None:
