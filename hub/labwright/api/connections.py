@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from labwright.api.jobs import Wire
+from labwright.api.names import MOST_WHOLE
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
@@ -92,7 +93,7 @@ class Origin(Wire):
 class QueryRequest(Wire):
     sql: str = Field(max_length=1_000_000)
     parameters: dict[str, Any] = Field(default_factory=dict, description="Bound to :name, never pasted.")
-    limit: int | None = Field(default=None, ge=1, description="Stop after so many rows.")
+    limit: int | None = Field(default=None, ge=1, le=MOST_WHOLE, description="Stop after so many rows.")
     origin: Origin = Origin()
 
 

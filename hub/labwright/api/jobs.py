@@ -65,7 +65,7 @@ class JobUpdate(Wire):
 
 
 class CellError(Wire):
-    cell: int = Field(description="Index of the cell in the source notebook, from 0.")
+    cell: int = Field(le=100_000, description="Index of the cell in the source notebook, from 0.")
     name: str = Field(examples=["ValueError"])
     message: str
     traceback: str = Field(description="Plain text, no ANSI codes.")

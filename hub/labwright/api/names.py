@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# The largest whole number that the API takes: every reader of JSON has it exactly, and every database holds it.
+MOST_WHOLE = 2**53
 # Where a kernel, a run or the command line finds the services (no trailing slash).
 CORE_URL = "LABWRIGHT_CORE_URL"  # e.g. http://127.0.0.1:8003/services/core
 DATA_URL = "LABWRIGHT_DATA_URL"  # e.g. http://127.0.0.1:8004/services/data

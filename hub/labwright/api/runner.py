@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from labwright.api.jobs import CellError, Wire
+from labwright.api.names import MOST_WHOLE
 
 RUNNER_PREFIX = "/services/core/runner/v1"
 Ending = Literal["succeeded", "failed", "timed-out", "cancelled", "died"]
@@ -56,8 +57,8 @@ class Frame(Wire):
     index: int = Field(ge=0, le=100_000)
     cell: dict[str, Any] | None = None
     notebook: dict[str, Any] | None = None
-    finished: int = Field(ge=0, description="Cells finished so far.")
-    total: int = Field(ge=0)
+    finished: int = Field(ge=0, le=100_000, description="Cells finished so far.")
+    total: int = Field(ge=0, le=100_000)
 
 
 class FrameRequest(Wire):
@@ -70,7 +71,7 @@ class CommitRequest(Wire):
     error: CellError | None = None
     reason: str | None = None
     cpu_seconds: float | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = Field(default=None, ge=0, le=MOST_WHOLE)
     log: str = Field(default="", max_length=2_000_000)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from labwright.api.jobs import Wire
+from labwright.api.names import MOST_WHOLE
 
 ReservationKind = Literal["server", "run", "cluster"]
 
@@ -34,9 +35,9 @@ class Ask(Wire):
     """
 
     cpu: float = Field(ge=0)
-    memory_bytes: int = Field(ge=0)
-    gpu: int = Field(default=0, ge=0)
-    count: int = Field(default=1, ge=0)
+    memory_bytes: int = Field(ge=0, le=MOST_WHOLE)
+    gpu: int = Field(default=0, ge=0, le=100_000)
+    count: int = Field(default=1, ge=0, le=100_000)
     price_per_hour: float = Field(default=0.0, ge=0)
 
 

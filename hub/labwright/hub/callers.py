@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
+from urllib.parse import quote
 
 import httpx
 from fastapi import Depends, Request
@@ -78,7 +79,9 @@ class HubDirectory:
 
     async def person(self, name: str) -> dict[str, Any]:
         """The hub's model of a person: groups, roles, servers. Needs the service's own `read:users`."""
-        return await self._get(f"/users/{httpx.URL(path=name).raw_path.decode()}", self._service_token())
+        # One segment whatever it holds: neither a slash nor dots lead to another route of the hub.
+        segment = quote(name, safe="").replace(".", "%2E")
+        return await self._get(f"/users/{segment}", self._service_token())
 
     async def _get(self, path: str, token: str) -> dict[str, Any]:
         key = f"{path} {token}"

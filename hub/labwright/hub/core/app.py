@@ -109,7 +109,7 @@ async def health() -> dict[str, str]:
 
 @router.get(f"{names.API}/events", response_class=StreamingResponse)
 async def events(
-    request: Request, caller: UsageCaller, after: Annotated[int | None, Query(ge=0)] = None
+    request: Request, caller: UsageCaller, after: Annotated[int | None, Query(ge=0, le=names.MOST_WHOLE)] = None
 ) -> StreamingResponse:
     """What changed for the caller, as server-sent events; resume with `after=` the last id."""
     core: Core = request.app.state.core

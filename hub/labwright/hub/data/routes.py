@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from labwright.api import names
 from labwright.api.connections import (
     ARROW_STREAM,
     Catalog,
@@ -54,7 +55,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/events", response_class=StreamingResponse)
 async def events(
-    request: Request, caller: DataCaller, after: Annotated[int | None, Query(ge=0)] = None
+    request: Request, caller: DataCaller, after: Annotated[int | None, Query(ge=0, le=names.MOST_WHOLE)] = None
 ) -> StreamingResponse:
     """Changed connections and grants, as server-sent events; resume with `after=` the last id."""
     stream = request.app.state.events.stream(after, caller.name, lambda: bool(request.app.state.stopping))
@@ -246,7 +247,7 @@ def remove_grant(group: str, connection: str, service: Service, caller: AdminCal
 def audit(
     service: Service,
     caller: DataCaller,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=names.MOST_WHOLE)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     who: str | None = None,
     search: Annotated[str | None, Query(max_length=200)] = None,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from labwright.api import names
 from labwright.api.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound
 from labwright.api.usage import (
     AuditPage,
@@ -233,7 +234,7 @@ def _cell(value: object) -> object:
 def get_audit(
     caller: UsageCaller,
     core: CoreParts,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=names.MOST_WHOLE)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     search: Annotated[str | None, Query(max_length=200)] = None,
     everybody: Everybody = False,
