@@ -192,6 +192,18 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "import atexit\nf = open('eq-left-open.txt', 'w'); f.write('flushed at exit')\n"
         "atexit.register(lambda: open('eq-atexit.txt', 'w').write('ran'))\nNone",
     ],
+    # What each of them holds is compared by itself.
+    "files_left_open": [
+        "class C: pass\nC.kept = open('eq-open-class', 'w'); C.kept.write('class')",
+        "cycle = [open('eq-open-cycle', 'w')]; cycle.append(cycle); cycle[0].write('cycle')",
+        "import builtins, json\nbuiltins.kept = open('eq-open-builtins', 'w'); builtins.kept.write('builtins')\n"
+        "json.kept = open('eq-open-module', 'w+b'); json.kept.write(b'module')",
+        "import signal\ndef handler(number, frame, kept=open('eq-open-handler', 'w')): pass\n"
+        "handler.__defaults__[0].write('handler'); signal.signal(signal.SIGUSR1, handler); del handler",
+        "import ctypes\nc = ctypes.CDLL(None); c.fopen.restype = ctypes.c_void_p\n"
+        "c.fputs(b'stdio', ctypes.c_void_p(c.fopen(b'eq-open-stdio', b'w'))) >= 0",
+        "last = open('eq-open-last', 'w'); last.write('last'); last",
+    ],
     "garbage": [
         "class D:\n    def __del__(self): print('deleted')\nd = D()",
         "del d",

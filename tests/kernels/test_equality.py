@@ -67,7 +67,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         item.callspec.params["name"]
         for item in request.session.items
         if hasattr(item, "callspec") and "name" in item.callspec.params
-    } | {"atexit_and_files"}
+    } | {"atexit_and_files", "files_left_open"}
     root = tmp_path_factory.mktemp("equality")
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
     futures: dict[tuple[str, str], Future[str]] = {}
@@ -166,6 +166,14 @@ def test_what_runs_at_exit_has_run_on_both_sides(runs):
         futures["atexit_and_files", side].result(timeout=180)
         assert (root / side / "eq-left-open.txt").read_text() == "flushed at exit"
         assert (root / side / "eq-atexit.txt").read_text() == "ran"
+
+
+def test_what_was_written_to_files_left_open_is_in_them_on_both_sides(runs):
+    root, futures = runs
+    for side in ("ours", "theirs"):
+        futures["files_left_open", side].result(timeout=180)
+        found = {path.name.removeprefix("eq-open-"): path.read_text() for path in (root / side).glob("eq-open-*")}
+        assert found == {name: name for name in ("builtins", "class", "cycle", "handler", "last", "module", "stdio")}
 
 
 def test_the_suite_is_as_large_as_promised():
