@@ -98,6 +98,15 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "with ctx.Pool(2) as p: print(p.map(sq, range(5)))",
         "p = ctx.Process(target=print, args=('from a fork',)); p.start(); p.join(); p.exitcode",
     ],
+    "forks_that_go_on": [
+        # Since 3.12 Python warns of forks beside threads, which every kernel has.
+        "import os, sys, warnings\nwarnings.simplefilter('ignore')\nmain = os.getpid(); made = [os.fork()]",
+        "os.getpid() == main",
+        "made.append(os.fork())\nif os.getpid() != main: raise ValueError('in the fork')\n'no error'",
+        "made.append(os.fork())\nif os.getpid() != main: sys.exit(3)\n'no end'",
+        "made.append(os.fork())\nif os.getpid() != main: exit()\n'no exit'",
+        "print(os.getpid() == main, len(made))",
+    ],
     "kernel_object": [
         "ip = get_ipython()\ntype(ip).__name__, ip.kernel.implementation, 'IPKernelApp' in ip.config",
         "ip.kernel.language_info['name'], ip.execution_count, ip.has_trait('kernel')",

@@ -10,6 +10,7 @@ import gc
 import io
 import os
 import resource
+import selectors
 import signal
 import sys
 import threading
@@ -46,8 +47,22 @@ class NotebookKernel:
         # Not IPythonKernel.start, which warns that there is no socket for the debugger.
         Kernel.start(self.kernel)
         loop.asyncio_loop.add_reader(self.channel.fileno(), self.receive)  # type: ignore[attr-defined]
+        os.register_at_fork(after_in_child=self.leave_to_parent)
         self.channel.send({"op": "ready", "language_info": self.kernel.language_info})
         loop.start()
+
+    def leave_to_parent(self) -> None:
+        """In a process that the notebook forks: requests are its parent's, and so is the word that it has ended.
+
+        Its loop goes on with what it has to do itself. The selector and the pipe that wakes it are shared with the
+        parent's loop: to take a file out of them would take it from the parent.
+        """
+        self.app.channel = None
+        self.waiting.clear()
+        loop: Any = self.kernel.io_loop.asyncio_loop
+        loop._selector = selectors.DefaultSelector()
+        loop._close_self_pipe()
+        loop._make_self_pipe()
 
     def receive(self) -> None:
         received = self.channel.receive()

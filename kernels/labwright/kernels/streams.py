@@ -165,7 +165,7 @@ class OutputPump:
         for stream in self.streams:
             assert stream.raw is not None
             stream.raw.lock = fresh
-            stream.session.take_lock(fresh)
+            stream.session.take_lock(fresh, in_fork=True)
 
     def start(self) -> None:
         self.thread.start()

@@ -41,6 +41,8 @@ UNCONNECTED_FILE = "labwright-kernel.json"
 
 # Followed at once by another message: that a request has begun by its text, and its reply by its end.
 ACCOMPANIED = frozenset({("status", "busy"), ("execute_reply", None)})
+# What a process that a notebook forks may send: the rest (replies, errors, states) is for the kernel to say.
+SHOWN = frozenset({"display_data", "update_display_data"})
 TOGETHER = b'{"op":"messages","messages":[%b]}'
 
 
@@ -52,14 +54,15 @@ class SwitchingSession(Session):
 
     channel: Channel | None = None
     lock: threading.RLock
+    in_fork = False
 
     def plug_into_channel(self, channel: Channel, lock: threading.RLock) -> None:
         self.channel = channel
         self.take_lock(lock)
 
-    def take_lock(self, lock: threading.RLock) -> None:
+    def take_lock(self, lock: threading.RLock, in_fork: bool = False) -> None:
         """Also in a fork, in which the other one may be held for good; what is held here is for its parent to send."""
-        self.lock = lock
+        self.lock, self.in_fork = lock, in_fork
         self.held: list[bytes] = []
 
     def send(
@@ -81,6 +84,8 @@ class SwitchingSession(Session):
             buffers = buffers or msg.get("buffers", [])
         else:
             msg = self.msg(msg_or_type, content, parent, header, metadata)
+        if self.in_fork and msg["msg_type"] not in SHOWN:
+            return msg
         frame = {
             "op": "message",
             "type": msg["msg_type"],
