@@ -138,6 +138,25 @@ def test_output_of_subprocesses_and_descriptors_stands_in_its_cell(fork_server_e
     ]
 
 
+def test_what_a_descriptor_gets_stands_between_the_pieces_of_a_line(fork_server_engine, make_run):
+    run = make_run(fork_server_engine, "import os\nprint('a', end='')\nos.system('printf b')\nprint('c')\nprint('d')")
+    assert run().state == "succeeded"
+    assert run.text(0) == "abc\nd\n"
+
+
+def test_threads_print_whole_lines(fork_server_engine, make_run):
+    """Nothing lets go of the GIL within a `print`, and here Python takes it away only after ten seconds."""
+    run = make_run(
+        fork_server_engine,
+        "import sys, time\nfrom concurrent.futures import ThreadPoolExecutor\nsys.setswitchinterval(10)\n"
+        "def work(number):\n    time.sleep(0.001)\n    print('done', number)\n"
+        "with ThreadPoolExecutor(4) as pool: list(pool.map(work, range(400)))",
+    )
+    assert run().state == "succeeded"
+    lines = run.text(0).splitlines()
+    assert sorted(lines) == sorted(f"done {number}" for number in range(400))
+
+
 def test_runs_in_threads_that_end_leave_no_file_open(engine, make_run):
     def run_in_thread() -> int:
         run = make_run(engine, "1")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import ctypes
 import fcntl
 import os
 import select
-import struct
 import sys
 import termios
 import threading
@@ -31,6 +31,8 @@ READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 # ipykernel sends what was printed at least this often; so does a notebook run.
 FLUSH_SECONDS = 0.2
+# Called with the GIL held: threads must not write between the pieces of a `print` because we let go of it there.
+ioctl = ctypes.PyDLL(None).ioctl
 
 
 class ThreadThatNeverRan:
@@ -87,9 +89,9 @@ class PreforkStream(OutStream):
             return super().write(string)
         if not self._is_master_process():
             return self.write_in_fork(string)
-        with self.raw.lock:
+        if self.raw.in_transit or self.raw.waiting_bytes():
             self.absorb()
-            return super().write(string)
+        return super().write(string)
 
     def write_in_fork(self, string: str) -> int:
         """A forked process of the notebook has no buffer of ours: its text takes the file descriptor."""
@@ -103,9 +105,14 @@ class PreforkStream(OutStream):
     def absorb(self) -> None:
         """Move what was written to the file descriptor so far into the buffer; once closed, there is none."""
         assert self.raw is not None
-        for text in self.raw.read():
-            if not self.closed:
-                super().write(text)
+        with self.raw.lock:
+            self.raw.in_transit = True
+            try:
+                for text in self.raw.read():
+                    if not self.closed:
+                        super().write(text)
+            finally:
+                self.raw.in_transit = False
 
     def flush(self) -> None:
         if self.pub_thread is None:
@@ -128,6 +135,9 @@ class RawOutput:
 
     def __init__(self, fd: int, lock: threading.RLock) -> None:
         self.lock = lock
+        # Whether a thread is about to move text to the buffer, and may have taken it from the pipe already.
+        self.in_transit = False
+        self.size = ctypes.c_int()
         self.reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(writer, True)
         # C code that prints while it holds the GIL keeps the pump from draining: give it some room.
@@ -138,9 +148,8 @@ class RawOutput:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def waiting_bytes(self) -> int:
-        answer = fcntl.ioctl(self.reader, termios.FIONREAD, b"\0\0\0\0")
-        size: int = struct.unpack("i", answer)[0]
-        return size
+        failed = ioctl(self.reader, termios.FIONREAD, ctypes.byref(self.size))
+        return 0 if failed else self.size.value
 
     def read(self) -> Iterator[str]:
         while self.waiting_bytes():
