@@ -71,7 +71,8 @@ def nursery_in(folder: Path) -> Iterator[nursery.Nursery]:
             parent.channel.close()
 
 
-SPAWN = {"op": "spawn", "id": "1", "mode": "notebook", "cwd": "/", "imports": [], "umask": None, "limits": {}}
+SPAWN = {"op": "spawn", "id": "1", "mode": "notebook", "cwd": "/", "imports": []}
+SPAWN |= {"umask": None, "soft_limits": {}, "limits": {}}
 NONSENSE = {
     "no request": [{"nothing": 1}],
     "half an order": [{"op": "spawn"}],

@@ -108,6 +108,17 @@ def apply_limits(limits: Mapping[str, int]) -> None:
         resource.setrlimit(number, (value, value))
 
 
+def take_soft_limits(wanted: Mapping[str, int]) -> None:
+    """Those of the process that asked for the kernel, as far as the fork server's hard limits go."""
+    for name, soft in wanted.items():
+        number = getattr(resource, name)
+        own, hard = resource.getrlimit(number)
+        if hard != resource.RLIM_INFINITY and not 0 <= soft <= hard:
+            soft = hard
+        if soft != own:
+            resource.setrlimit(number, (soft, hard))
+
+
 def read_local_matplotlibrc() -> None:
     """Matplotlib reads ./matplotlibrc when it is imported; the parent imported it somewhere else."""
     matplotlib = sys.modules.get("matplotlib")
@@ -130,6 +141,7 @@ def start_anew(
     env: Mapping[str, str],
     added: Mapping[str, str],
     umask: int | None,
+    soft_limits: Mapping[str, int],
     limits: Mapping[str, int],
     keep: Collection[int],
     parent_pid: int,
@@ -144,6 +156,7 @@ def start_anew(
     enter(cwd, env, added, umask)
     renew_process_identity(cwd)
     reseed()
+    take_soft_limits(soft_limits)
     apply_limits(limits)
     read_local_matplotlibrc()
     tell_plugins()

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from labwright.kernels.folder import connect, default_directory, locked
 
 log = logging.getLogger("labwright.kernels.client")
 START_SECONDS = 30.0
+LIMITS = tuple(name for name in dir(resource) if name.startswith("RLIMIT_"))
 SHARED_IDLE_SECONDS = 30.0  # after the process that shares its connection has ended
 
 
@@ -101,7 +103,8 @@ class ForkServer:
             "cwd": str(cwd),
             "env": import_time_variables(env, cwd),
             "imports": sorted(imports),
-            "umask": None,
+            "umask": own_umask(),
+            "soft_limits": own_soft_limits(),
             "limits": dict(limits or {}),
             **details,
         }
@@ -268,6 +271,17 @@ def warm_in_background(after_seconds: float = 0.0) -> None:
             log.warning("no kernel is kept warm: %s", error)
 
     threading.Thread(target=warm, name="fork-server-warm", daemon=True).start()
+
+
+def own_umask() -> int | None:
+    """Of this process, asked of the system: Python reads it by setting it, for all threads."""
+    _, found, rest = Path("/proc/self/status").read_text().partition("\nUmask:\t")
+    return int(rest.partition("\n")[0], 8) if found else None
+
+
+def own_soft_limits() -> dict[str, int]:
+    """By the names of the `resource` module; a fork has the server's, which somebody else may have started."""
+    return {name: resource.getrlimit(getattr(resource, name))[0] for name in LIMITS}
 
 
 def connect_or_start(directory: Path, idle_seconds: float) -> tuple[socket.socket, int | None]:

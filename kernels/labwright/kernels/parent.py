@@ -99,6 +99,7 @@ class WarmParent:
                 env,
                 self.app.added_environment,
                 request["umask"],
+                request["soft_limits"],
                 request["limits"],
                 fds,
                 parent_pid,

@@ -1,0 +1,51 @@
+"""What the process of `papermill` gives its kernel: the same from its default engine and from ours."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from labwright.kernels.client import ForkServer
+from tests.kernels.conftest import plain_environment
+from tests.kernels.running import make_notebook
+
+Papermill = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(params=[None, "labwright"], ids=["default", "labwright"])
+def papermill(request: pytest.FixtureRequest, fork_server: ForkServer, tmp_path: Path) -> Papermill:
+    """Run cells with the command, started in a way of the test's own; out.ipynb has what they showed."""
+
+    def run(*cells: str, **started: Any) -> subprocess.CompletedProcess[str]:
+        nbformat.write(make_notebook(*cells), tmp_path / "in.ipynb")
+        command = [sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", "--no-progress-bar"]
+        engine = ["--engine", request.param] if request.param else []
+        env = {**plain_environment(), "LABWRIGHT_KERNELS_DIRECTORY": str(fork_server.directory)}
+        return subprocess.run(
+            [*command, *engine], cwd=tmp_path, env=env, check=True, capture_output=True, text=True, **started
+        )
+
+    return run
+
+
+def test_files_have_the_mode_that_its_umask_gives(papermill, tmp_path):
+    papermill("open('secret', 'w').close()", umask=0o077)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_its_soft_limits_hold(papermill, tmp_path):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (500, 600))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+    cell = "import resource as r; r.getrlimit(r.RLIMIT_NOFILE)[0], r.getrlimit(r.RLIMIT_CORE)[0]"
+    papermill(cell, preexec_fn=limit)
+    (output,) = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[0].outputs
+    assert output.data["text/plain"] == "(500, 0)"
