@@ -47,5 +47,27 @@ def test_its_soft_limits_hold(papermill, tmp_path):
 
     cell = "import resource as r; r.getrlimit(r.RLIMIT_NOFILE)[0], r.getrlimit(r.RLIMIT_CORE)[0]"
     papermill(cell, preexec_fn=limit)
-    (output,) = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[0].outputs
+    (output,) = read(tmp_path).cells[0].outputs
     assert output.data["text/plain"] == "(500, 0)"
+
+
+def test_what_descriptors_get_is_shown_by_it_too(papermill, tmp_path):
+    shown = papermill(
+        "import os, subprocess, sys\nsubprocess.run(['echo', 'of a subprocess'])\nos.system('echo of a shell >&2')",
+        "_ = os.write(1, b'of a descriptor\\n')\nprint('of a print')",
+        "_ = subprocess.run(['echo', 'of the stream'], stdout=sys.stdout)",
+        "_ = subprocess.run(['echo', 'of the first stream'], stdout=sys.__stdout__)",
+        "get_ipython().kernel.log.error('of the log')\nimport time; time.sleep(0.5)",
+    )
+    assert shown.stdout == "of a subprocess\nof a descriptor\nof the stream\nof the first stream\n"
+    assert "of a shell\n" in shown.stderr
+    assert "of the log\n" in shown.stderr
+    text = "".join(output.get("text", "") for cell in read(tmp_path).cells for output in cell.outputs)
+    assert "of a subprocess\n" in text
+    assert "of a shell\n" in text
+    assert "of a print\n" in text
+    assert "of the stream\n" not in text
+
+
+def read(folder: Path) -> nbformat.NotebookNode:
+    return nbformat.read(folder / "out.ipynb", as_version=4)

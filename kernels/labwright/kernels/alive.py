@@ -115,17 +115,24 @@ def as_message(request: Message) -> Message:
 def run_notebook(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
     import socket
 
-    channel = Channel(socket.socket(fileno=fds[0]))
+    own, *standard = fds
+    take_standard_files(standard)
+    channel = Channel(socket.socket(fileno=own))
     app.channel = channel
-    app.come_alive_in_notebook(channel)
+    app.come_alive_in_notebook(channel, echo=bool(standard))
     NotebookKernel(app, channel).serve()
 
 
-def run_over_zmq(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
-    output, errors, listening = fds
-    for number, fd in ((1, output), (2, errors)):
+def take_standard_files(fds: list[int]) -> None:
+    """Standard output and error of whoever asked for the kernel, if it gave them."""
+    for number, fd in enumerate(fds, start=1):
         os.dup2(fd, number)
         os.close(fd)
+
+
+def run_over_zmq(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
+    *standard, listening = fds
+    take_standard_files(standard)
     app.come_alive_over_zmq(request["argv"], on_listening=lambda: os.close(listening))
     app.start()
     settle_control(app)

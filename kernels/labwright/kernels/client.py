@@ -68,11 +68,18 @@ class Handle:
 
 
 class ForkServer:
-    """A connection to the fork server in `directory`, which is started if nobody has yet."""
+    """A connection to the fork server in `directory`, which is started if nobody has yet.
 
-    def __init__(self, directory: Path | None = None, idle_seconds: float = 600.0) -> None:
+    With `shows_output`, what kernels of notebook runs write to their descriptors 1 and 2 comes to those of this process
+    too, as from a child; else what is no output of a cell stands in the server's log.
+    """
+
+    def __init__(
+        self, directory: Path | None = None, idle_seconds: float = 600.0, *, shows_output: bool = True
+    ) -> None:
         self.directory = directory or default_directory()
         self.idle_seconds = idle_seconds
+        self.shows_output = shows_output
         self.lock = threading.Lock()
         self.channel: Channel | None = None
         self.handles: dict[str, Handle] = {}
@@ -111,7 +118,8 @@ class ForkServer:
         # The environment may hold tokens: it travels in a memory file that nobody but the fork reads.
         secret = write_memory_file(json.dumps(dict(env)).encode())
         try:
-            self.send_spawn(handle, request, [secret, *fds])
+            shown = standard_files() if mode == "notebook" and self.shows_output else []
+            self.send_spawn(handle, request, [secret, *fds, *shown])
         finally:
             os.close(secret)
         return handle
@@ -271,6 +279,16 @@ def warm_in_background(after_seconds: float = 0.0) -> None:
             log.warning("no kernel is kept warm: %s", error)
 
     threading.Thread(target=warm, name="fork-server-warm", daemon=True).start()
+
+
+def standard_files() -> list[int]:
+    """Standard output and error, as a child would inherit them; none where one of them is closed."""
+    try:
+        for fd in (1, 2):
+            os.fstat(fd)
+    except OSError:
+        return []
+    return [1, 2]
 
 
 def own_umask() -> int | None:

@@ -94,7 +94,7 @@ def practise_in_notebook(app: WarmKernelApp) -> None:
     from labwright.kernels.alive import NotebookKernel
 
     ours, theirs = channels.pair()
-    app.come_alive_in_notebook(Channel(theirs))
+    app.come_alive_in_notebook(Channel(theirs), echo=False)
     engine = Channel(ours)
     for number, code in enumerate(CELLS):
         engine.send(request(number, code))

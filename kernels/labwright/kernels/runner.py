@@ -170,7 +170,7 @@ def fork_server_engine() -> ForkServerEngine:
     from labwright.kernels.client import ForkServer
     from labwright.kernels.engine import ForkServerEngine
 
-    return ForkServerEngine(ForkServer(idle_seconds=FORK_SERVER_IDLE_SECONDS))
+    return ForkServerEngine(ForkServer(idle_seconds=FORK_SERVER_IDLE_SECONDS, shows_output=False))
 
 
 if __name__ == "__main__":

@@ -74,12 +74,12 @@ class PreforkStream(OutStream):
         super().__init__(session, pub_thread, self.name, echo=echo, watchfd=watchfd)
         self.plugged = True
 
-    def plug_into_channel(self, session: Any, lock: threading.RLock) -> None:
+    def plug_into_channel(self, session: Any, lock: threading.RLock, echo: bool) -> None:
         fd = {"stdout": 1, "stderr": 2}[self.name]
         super().__init__(session, CallingThread(), self.name, watchfd=False)
         self._original_stdstream_fd = fd
         self._original_stdstream_copy = os.dup(fd)
-        self.raw = RawOutput(fd, lock)
+        self.raw = RawOutput(fd, lock, self._original_stdstream_copy if echo else None)
         self.plugged = True
 
     def write(self, string: str) -> int | None:  # type: ignore[override]
@@ -133,8 +133,9 @@ class PreforkStream(OutStream):
 class RawOutput:
     """The reading end of a pipe that has taken the place of a file descriptor."""
 
-    def __init__(self, fd: int, lock: threading.RLock) -> None:
+    def __init__(self, fd: int, lock: threading.RLock, echo_fd: int | None) -> None:
         self.lock = lock
+        self.echo_fd = echo_fd
         # Whether a thread is about to move text to the buffer, and may have taken it from the pipe already.
         self.in_transit = False
         self.size = ctypes.c_int()
@@ -153,9 +154,24 @@ class RawOutput:
 
     def read(self) -> Iterator[str]:
         while self.waiting_bytes():
-            text = self.decoder.decode(os.read(self.reader, READ_BYTES))
+            data = os.read(self.reader, READ_BYTES)
+            if self.echo_fd is not None:
+                self.echo(data)
+            text = self.decoder.decode(data)
             if text:
                 yield text
+
+    def echo(self, data: bytes) -> None:
+        """Pass on where the descriptor led before, be it a terminal or the log of a build; once that is gone, stop."""
+        assert self.echo_fd is not None
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self.echo_fd, rest) :]
+        except BlockingIOError:
+            pass  # a terminal that takes no more now: the notebook has all of it
+        except OSError:
+            self.echo_fd = None
 
 
 class OutputPump:

@@ -291,8 +291,11 @@ class WarmKernelApp(IPKernelApp):
 
     # -- after the fork -------------------------------------------------------------------------------
 
-    def come_alive_in_notebook(self, channel: Channel) -> None:
-        """Finish as the kernel of a notebook run: requests and replies take `channel`, no socket is made."""
+    def come_alive_in_notebook(self, channel: Channel, echo: bool) -> None:
+        """Finish as the kernel of a notebook run: requests and replies take `channel`, no socket is made.
+
+        `echo`: what is written to the descriptors goes on to where they led before.
+        """
         self.start_over()
         lock = threading.RLock()
         self.session.plug_into_channel(channel, lock)
@@ -308,7 +311,7 @@ class WarmKernelApp(IPKernelApp):
         kernel.start_over()
         assert self.streams is not None
         for stream in self.streams:
-            stream.plug_into_channel(self.session, lock)
+            stream.plug_into_channel(self.session, lock, echo)
         self.log_beside_the_output()
         OutputPump(list(self.streams), lock).start()
         self.finish()
