@@ -112,6 +112,8 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         "ip.kernel.language_info['name'], ip.execution_count, ip.has_trait('kernel')",
         "import sys; type(sys.stdout).__mro__[1].__name__ in ('OutStream', 'TextIOBase'), sys.stdout.isatty()",
         "sys.argv[1], len(sys.argv), __name__, sys.stdin.read()",
+        "ip.config['IPKernelApp']['connection_file'].endswith('.json'), list(ip.config['IPKernelApp'])",
+        "header = ip.kernel.get_parent()['header']; sorted(header), header['date'].tzinfo is not None",
         "ip.user_ns is globals(), sys.modules['__main__'].__dict__ is globals()",
         "input('name? ')",
     ],

@@ -18,6 +18,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from ipykernel.kernelbase import Kernel
+from jupyter_client.session import utcnow
 from tornado.ioloop import IOLoop
 
 from labwright.kernels.afterfork import libc
@@ -99,6 +100,7 @@ def as_message(request: Message) -> Message:
         "msg_type": request["op"],
         "session": request["session"],
         "username": request.get("username", "username"),
+        "date": utcnow(),
         "version": "5.4",
     }
     return {

@@ -241,6 +241,8 @@ class WarmKernelApp(IPKernelApp):
         assert launcher is not None
         sys.argv = [str(launcher.origin), "-f", UNCONNECTED_FILE, IN_MEMORY_HISTORY]
         BaseIPythonApplication.initialize(self, sys.argv[1:3])
+        # traitlets has filed the argument under this class; libraries look under ipykernel's.
+        self.config.IPKernelApp.connection_file = UNCONNECTED_FILE
         self.log.__class__ = KernelLog
         # A history on disk is one process's, so the shell starts without; `come_alive_over_zmq` opens it.
         self.history_file = self.config.HistoryManager.get("hist_file")
