@@ -36,6 +36,10 @@ LONG_CELL_SECONDS = 0.5
 AUTOSAVE_SECONDS = 5.0
 # As long as jupyter_client waits for a kernel to shut down before it kills it.
 SHUTDOWN_SECONDS = 5.0
+NO_REPLY = (
+    "The kernel did not say how a cell ended: ipykernel failed itself while it handled it, mostly while it showed an "
+    "error. See what the kernel wrote to its log, and try the cell in Lab."
+)
 
 
 class ForkServerEngine:
@@ -240,8 +244,10 @@ class Run:
             if message["op"] != "message" or message["parent"] != self.current:
                 continue
             if self.outputs.take(message, size, cell, index):
-                reply = self.outputs.reply or {}
-                return True, reply.get("status") == "error" and not self.may_fail(cell)
+                if self.outputs.reply is None:
+                    self.problem = NO_REPLY
+                    return True, True
+                return True, self.outputs.reply.get("status") == "error" and not self.may_fail(cell)
 
     def request(self, cell: NotebookNode, stop_on_error: bool) -> Message:
         self.current = uuid.uuid4().hex
