@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import threading
+import time
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from tests.kernels.running import make_notebook
+
+SOON = 4.0  # less than a kernel may take to end by itself, and more than it takes on a busy machine
+AT_EXIT = "import atexit, pathlib, time\n_ = atexit.register(lambda: pathlib.Path('atexit').touch())"
+SLEEPING = "try:\n    pathlib.Path('began').touch()\n    time.sleep(60)\nfinally:\n    pathlib.Path('finally').touch()"
+DEAF = "pathlib.Path('began').touch()\nwhile True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass"
 
 
 @pytest.fixture
@@ -38,6 +47,36 @@ def shown(path: str = "out.ipynb") -> list[tuple[str, list[str]]]:
     return [(cell.metadata.papermill.status, names) for cell, names in zip(cells, errors, strict=True)]
 
 
+@contextlib.contextmanager
+def ending_soon():
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < SOON
+
+
+@contextlib.contextmanager
+def ctrl_c_in_a_cell(output: Path):
+    """Interrupt this process once it waits for a cell: it says of those that take long that they run."""
+    done = threading.Event()
+
+    def watch() -> None:
+        deadline = time.monotonic() + 60
+        while not done.wait(0.01) and time.monotonic() < deadline:
+            if output.exists() and '"running"' in output.read_text():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                return
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGINT, handler)
+
+
 def test_the_output_is_written_from_where_papermill_was_started(folder, engine):
     (folder / "sub").mkdir()
     (folder / "res").mkdir()
@@ -52,6 +91,45 @@ def test_every_save_goes_to_where_papermill_was_started(folder):
     execute("import json", "len(json.load(open('../out.ipynb'))['cells'])", "import os\nos.listdir()", cwd="sub")
     outputs = [cell.outputs for cell in nbformat.read("out.ipynb", as_version=4).cells]
     assert [output[0].data["text/plain"] for output in outputs[1:]] == ["3", "[]"]
+
+
+def test_a_late_cell_is_interrupted_and_the_kernel_leaves_in_order(folder, engine):
+    with pytest.raises(CellTimeoutError):
+        execute(AT_EXIT, SLEEPING, "3", engine=engine, execution_timeout=1)
+    assert (folder / "finally").exists()
+    assert (folder / "atexit").exists()
+    assert shown() == [("completed", []), ("completed", ["KeyboardInterrupt"]), ("completed", [])]
+
+
+def test_a_late_cell_that_ignores_the_interrupt_is_killed(folder):
+    with pytest.raises(CellTimeoutError):
+        execute(AT_EXIT, DEAF, execution_timeout=1)
+    assert not (folder / "atexit").exists()
+
+
+def test_ctrl_c_interrupts_the_cell_and_the_kernel_leaves_in_order(folder):
+    with ctrl_c_in_a_cell(folder / "out.ipynb"), pytest.raises(KeyboardInterrupt):
+        execute(AT_EXIT, SLEEPING, "3")
+    assert (folder / "finally").exists()
+    assert (folder / "atexit").exists()
+    assert shown()[1] == ("failed", ["KeyboardInterrupt"])
+
+
+def test_an_error_of_the_runner_ends_the_run_at_once(folder):
+    show = (
+        "kernel = get_ipython().kernel\n"
+        "_ = kernel.session.send(kernel.iopub_socket, 'display_data', {'data': 5}, kernel.get_parent())\n"
+    )
+    with ending_soon(), pytest.raises(KeyError):
+        execute(AT_EXIT, show + SLEEPING)
+    assert (folder / "finally").exists()
+    assert (folder / "atexit").exists()
+
+
+def test_an_output_that_is_a_folder_is_said_at_once(folder):
+    (folder / "runs").mkdir()
+    with ending_soon(), pytest.raises(IsADirectoryError, match="runs"):
+        execute("1", output="runs")
 
 
 def test_a_cell_whose_end_is_never_told_fails_and_says_why(folder):
