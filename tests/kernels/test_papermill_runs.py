@@ -93,6 +93,13 @@ def test_every_save_goes_to_where_papermill_was_started(folder):
     assert [output[0].data["text/plain"] for output in outputs[1:]] == ["3", "[]"]
 
 
+def test_a_cell_that_reads_its_own_notebook_finds_it_as_far_as_it_has_run(folder, engine):
+    read = "[(c['metadata']['papermill']['status'], len(c['outputs'])) for c in json.load(open('out.ipynb'))['cells']]"
+    execute("import json\nprint('first')", "'second'", f"print({read})", "4", engine=engine)
+    (output,) = nbformat.read("out.ipynb", as_version=4).cells[2].outputs
+    assert output.text == "[('completed', 1), ('completed', 1), ('running', 0), ('pending', 0)]\n"
+
+
 def test_a_late_cell_is_interrupted_and_the_kernel_leaves_in_order(folder, engine):
     with pytest.raises(CellTimeoutError):
         execute(AT_EXIT, SLEEPING, "3", engine=engine, execution_timeout=1)

@@ -93,7 +93,7 @@ class Run:
     """One notebook in one kernel, from the spawn to the exit status.
 
     The kernel gets the next cell before the last one's document is written: writing it to the disk takes as long as
-    a small cell takes to run.
+    a small cell takes to run. Not so where a cell may read that document.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Run:
                 # As papermill, to which a cell that was late has not failed itself.
                 if failed and self.late_cell is None:
                     self.record.cell_exception(cell, cell_index=index)
-                elif alive and self.asked == index:
+                elif alive and self.asked == index and not self.record.is_read:
                     self.ask_for_next(index)
             finally:
                 self.record.cell_complete(cell, index)

@@ -61,6 +61,7 @@ def execute_notebook(
         return executed
     record = Record(nb, place_of(output_path), lambda progress: None, progress_bar)
     record.log_output = log_output
+    record.is_read = may_be_read(nb, record.output_path)
     try:
         logger.info(f"Executing notebook with kernel: {kernel_name}")
         run_to_end(record, kernel_name, log_output, options)
@@ -75,6 +76,12 @@ def place_of(output_path: str | None) -> Path | None:
     if not output_path:
         return None
     return Path.cwd().joinpath(papermill_io.get_handler("local")._cwd or "", output_path)
+
+
+def may_be_read(nb: NotebookNode, output: Path | None) -> bool:
+    """Whether the code names the notebook that is being written, or what notebooks are read with."""
+    signs = ("nbconvert", ".ipynb", "log_artifacts", output.name) if output else ()
+    return any(sign in cell.source for cell in nb.cells if cell.cell_type == "code" for sign in signs)
 
 
 def run_to_end(record: Record, kernel_name: str | None, log_output: bool, options: Mapping[str, Any]) -> None:
