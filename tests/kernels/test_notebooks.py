@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import os
 import resource
 import signal
@@ -92,6 +93,32 @@ def test_a_plain_file_is_replaced_and_keeps_its_mode(folder):
         assert reader.read() == "old"
     assert out.read_text() == "new"
     assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    assert names_in(folder) == ["out.ipynb"]
+
+
+def test_nobody_sees_what_is_being_written(folder, monkeypatch):
+    seen = []
+    sync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda handle: (seen.append(names_in(folder)), sync(handle)))
+    write_durably("old", folder / "out.ipynb")
+    write_durably("new", folder / "out.ipynb")
+    assert seen == [[], ["out.ipynb"]]
+
+
+def test_a_file_system_without_nameless_files_will_do(folder, monkeypatch):
+    create = os.open
+
+    def refuse(path, flags, mode=0o777, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return create(path, flags, mode, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    (folder / "out.ipynb").write_text("old")
+    with (folder / "out.ipynb").open() as reader:
+        write_durably("new", folder / "out.ipynb")
+        assert reader.read() == "old"
+    assert (folder / "out.ipynb").read_text() == "new"
     assert names_in(folder) == ["out.ipynb"]
 
 

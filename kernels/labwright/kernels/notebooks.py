@@ -104,10 +104,13 @@ def follow(path: Path) -> tuple[Path, os.stat_result | None]:
 
 
 def replace(path: Path, data: bytes, found: os.stat_result | None) -> None:
-    """Put a new file in the place of the one that was `found`, or of none."""
+    """Put a new file in the place of the one that was `found`, or of none.
+
+    It gets a name only to be renamed: cells that list the folder do not see it, and who is killed leaves none behind.
+    """
     # Not of the notebook's name, which may be as long as a name can be; by chance, since others write here too.
     scratch = path.with_name(f".{os.urandom(8).hex()}.tmp")
-    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    handle, named = create(scratch)
     try:
         with os.fdopen(handle, "wb") as file:
             if found is not None:
@@ -115,10 +118,23 @@ def replace(path: Path, data: bytes, found: os.stat_result | None) -> None:
             file.write(data)
             file.flush()
             os.fdatasync(handle)
+            if not named:
+                # Python follows the link in /proc only if it is given a folder, which an absolute path then ignores.
+                os.link(f"/proc/self/fd/{handle}", scratch, src_dir_fd=handle)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def create(scratch: Path) -> tuple[int, bool]:
+    """A new file, and whether it is called `scratch` already: not every file system has files without names."""
+    try:
+        return os.open(scratch.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), False
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+    return os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True
 
 
 def take_after(found: os.stat_result, handle: int) -> None:
