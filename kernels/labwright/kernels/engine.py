@@ -36,6 +36,10 @@ LONG_CELL_SECONDS = 0.5
 AUTOSAVE_SECONDS = 5.0
 # As long as jupyter_client waits for a kernel to shut down before it kills it.
 SHUTDOWN_SECONDS = 5.0
+NO_REPLY = (
+    "The kernel did not say how a cell ended: ipykernel failed itself while it handled it, mostly while it showed an "
+    "error. See what the kernel wrote to its log, and try the cell in Lab."
+)
 
 
 class ForkServerEngine:
@@ -89,7 +93,7 @@ class Run:
     """One notebook in one kernel, from the spawn to the exit status.
 
     The kernel gets the next cell before the last one's document is written: writing it to the disk takes as long as
-    a small cell takes to run.
+    a small cell takes to run. Not so where a cell may read that document.
     """
 
     def __init__(
@@ -110,6 +114,8 @@ class Run:
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.kill_at: float | None = None
         self.stopped_for: str | None = None
+        # How long the kernel may take for what runs at its exit.
+        self.patience = SHUTDOWN_SECONDS
         self.problem: str | None = None
         # Why it got no kernel: none of its cells has run, and it may still run elsewhere.
         self.unstarted: str | None = None
@@ -145,12 +151,15 @@ class Run:
         try:
             if language_info is not None and self.run_cells():
                 self.outputs.finish(language_info)
-                self.talk({"op": "finish"})
-                self.finished = True
+                self.finish()
             else:
                 self.died = True
         except ForkServerError as error:
             self.problem = str(error)
+            self.died = True
+            self.kill()
+        if self.stopped_for == "interrupted":
+            raise KeyboardInterrupt
 
     def start(self) -> Message | None:
         """Have the kernel forked; the answer is its language, or None if it did not get there."""
@@ -189,9 +198,10 @@ class Run:
             self.record.cell_start(cell, index)
             try:
                 alive, failed = self.run_cell(cell, index)
-                if failed:
+                # As papermill, to which a cell that was late has not failed itself.
+                if failed and self.late_cell is None:
                     self.record.cell_exception(cell, cell_index=index)
-                elif alive and self.asked == index:
+                elif alive and self.asked == index and not self.record.is_read:
                     self.ask_for_next(index)
             finally:
                 self.record.cell_complete(cell, index)
@@ -211,6 +221,9 @@ class Run:
         self.cell_deadline = time.monotonic() + self.cell_timeout - elapsed if self.cell_timeout else None
         self.save_at = time.monotonic() + LONG_CELL_SECONDS - elapsed
         try:
+            return self.listen_for(cell, index)
+        except KeyboardInterrupt:
+            self.stop("interrupted", SHUTDOWN_SECONDS)
             return self.listen_for(cell, index)
         finally:
             self.cell_deadline = self.save_at = None
@@ -240,8 +253,10 @@ class Run:
             if message["op"] != "message" or message["parent"] != self.current:
                 continue
             if self.outputs.take(message, size, cell, index):
-                reply = self.outputs.reply or {}
-                return True, reply.get("status") == "error" and not self.may_fail(cell)
+                if self.outputs.reply is None:
+                    self.problem = NO_REPLY
+                    return True, True
+                return True, self.outputs.reply.get("status") == "error" and not self.may_fail(cell)
 
     def request(self, cell: NotebookNode, stop_on_error: bool) -> Message:
         self.current = uuid.uuid4().hex
@@ -319,51 +334,70 @@ class Run:
         """Whether the run is to stop; the first time it interrupts the kernel, later it kills it."""
         if self.stopped_for is None:
             if self.cancelled.is_set():
-                self.stopped_for = "cancelled"
+                self.stop("cancelled", GRACE_SECONDS)
             elif self.deadline is not None and time.monotonic() > self.deadline:
-                self.stopped_for = "timed-out"
+                self.stop("timed-out", GRACE_SECONDS)
             else:
                 return False
-            assert self.handle is not None
-            self.handle.signal(signal.SIGINT)
-            self.kill_at = time.monotonic() + GRACE_SECONDS
         elif self.kill_at is not None and time.monotonic() > self.kill_at:
             self.kill()
         return True
 
+    def stop(self, reason: str, patience: float) -> None:
+        """Interrupt the kernel; it has so many seconds for that, and as many for what runs at its exit."""
+        self.stopped_for, self.patience = reason, patience
+        self.send_signal(signal.SIGINT)
+        self.kill_at = time.monotonic() + patience
+
     def check_cell(self) -> None:
         if self.cell_deadline is None or time.monotonic() < self.cell_deadline:
             return
-        assert self.handle is not None
         self.cell_deadline = None
         if self.interrupt_late_cells:
-            self.handle.signal(signal.SIGINT)
+            self.send_signal(signal.SIGINT)
         else:
             self.late_cell = self.record.nb.cells[self.record.running]
-            self.kill()
+            self.stop("late-cell", SHUTDOWN_SECONDS)
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
         if self.handle is not None:
-            self.handle.signal(signal.SIGKILL)
+            self.handle.signal(number)
 
     # -- the end --------------------------------------------------------------------------------------
 
+    def finish(self) -> None:
+        """Ask the kernel to end, once it has run what it was given."""
+        self.talk({"op": "finish"})
+        self.finished = True
+
     def end(self) -> None:
         """Wait for the kernel's exit status, and see to it that there is one."""
-        if self.handle is not None and self.handle.answered.is_set() and self.handle.refusal is None:
-            patience = SHUTDOWN_SECONDS if self.stopped_for is None else 0.5
-            if not (self.finished and self.hear_goodbye(patience)) and not self.handle.ended.wait(patience):
-                self.kill()
-                self.handle.ended.wait(SHUTDOWN_SECONDS)
-        if self.channel is not None:
-            self.channel.close()
+        try:
+            if self.handle is not None and self.handle.answered.is_set() and self.handle.refusal is None:
+                self.await_exit(self.handle)
+        finally:
+            if self.channel is not None:
+                self.channel.close()
+
+    def await_exit(self, handle: Handle) -> None:
+        if not (self.finished or self.died or handle.ended.is_set()):
+            # An error of ours, in the middle of a cell perhaps.
+            self.send_signal(signal.SIGINT)
+            self.finish()
+        until = time.monotonic() + self.patience
+        if not (self.finished and self.hear_goodbye(self.patience)) and not handle.ended.wait(until - time.monotonic()):
+            self.kill()
+            handle.ended.wait(SHUTDOWN_SECONDS)
 
     def hear_goodbye(self, seconds: float) -> bool:
         """Whether the kernel said that it has run everything that runs at exit. Nothing can fail after that."""
         assert self.channel is not None
         assert self.handle is not None
         deadline = time.monotonic() + seconds
-        while self.channel.wait(deadline - time.monotonic()):
+        while (left := deadline - time.monotonic()) > 0 and self.channel.wait(left):
             received = self.channel.receive_sized()
             if received is None:
                 return False

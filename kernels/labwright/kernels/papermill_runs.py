@@ -59,8 +59,9 @@ def execute_notebook(
             nb, kernel_name, output_path, progress_bar, log_output, autosave_cell_every, **options
         )
         return executed
-    record = Record(nb, Path(output_path) if output_path else None, lambda progress: None, progress_bar)
+    record = Record(nb, place_of(output_path), lambda progress: None, progress_bar)
     record.log_output = log_output
+    record.is_read = may_be_read(nb, record.output_path)
     try:
         logger.info(f"Executing notebook with kernel: {kernel_name}")
         run_to_end(record, kernel_name, log_output, options)
@@ -68,6 +69,19 @@ def execute_notebook(
         record.cleanup_pbar()
         record.notebook_complete()
     return record.nb  # type: ignore[no-any-return]
+
+
+def place_of(output_path: str | None) -> Path | None:
+    """Where papermill writes: from the folder that it was started in, not from the notebook's working directory."""
+    if not output_path:
+        return None
+    return Path.cwd().joinpath(papermill_io.get_handler("local")._cwd or "", output_path)
+
+
+def may_be_read(nb: NotebookNode, output: Path | None) -> bool:
+    """Whether the code names the notebook that is being written, or what notebooks are read with."""
+    signs = ("nbconvert", ".ipynb", "log_artifacts", output.name) if output else ()
+    return any(sign in cell.source for cell in nb.cells if cell.cell_type == "code" for sign in signs)
 
 
 def run_to_end(record: Record, kernel_name: str | None, log_output: bool, options: Mapping[str, Any]) -> None:

@@ -86,6 +86,8 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]
         self.on_cell = on_cell
         self.texts: dict[int, str] = {}
         self.running: int | None = None
+        # Whether cells of the run may read its document, and are to find it as papermill keeps it.
+        self.is_read = False
 
     def touch(self, index: int) -> None:
         """Cell `index` has changed since it was written."""
@@ -122,12 +124,13 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]
     def cell_start(self, cell: NotebookNode, cell_index: int, **_: object) -> None:
         self.running = cell_index
         self.touch(cell_index)
-        quiet, self.output_path = self.output_path, None
+        written = self.output_path
         try:
             # Most cells end before anybody could read that they run: the engine writes for those that do not.
+            self.output_path = written if self.is_read else None
             super().cell_start(cell, cell_index)
         finally:
-            self.output_path = quiet
+            self.output_path = written
         self.on_cell(CellProgress(cell_index, len(self.nb.cells), cell, "started"))
 
     def began(self, cell: NotebookNode, seconds: float) -> None:

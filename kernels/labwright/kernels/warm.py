@@ -262,6 +262,7 @@ class WarmKernelApp(IPKernelApp):
         )
         self.init_path()
         self.init_shell()
+        self.shell._last_traceback = None  # ipykernel reads it also where IPython has shown an error by itself
         self.warm_caches()
 
     def warm_caches(self) -> None:
