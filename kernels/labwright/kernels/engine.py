@@ -65,7 +65,7 @@ class ForkServerEngine:
             record.notebook_complete()
             run.end()
         if run.unstarted is not None and not cancelled.is_set():
-            return fall_back(f"there is no fork server ({run.unstarted})", execution, on_cell, cancelled)
+            return fall_back(f"it got no fork ({run.unstarted})", execution, on_cell, cancelled)
         error = find_error(notebook)
         if error is not None:
             mark_error(notebook, execution.output_path)

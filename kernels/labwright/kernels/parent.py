@@ -27,6 +27,7 @@ from labwright.kernels.channel import Channel, Message, read_memory_file
 from labwright.kernels.errors import ChannelBroken
 from labwright.kernels.firstuses import note_absent, note_no_repository
 from labwright.kernels.preload import preload
+from labwright.kernels.readings import Unfit, files_read
 from labwright.kernels.rehearsal import rehearse
 from labwright.kernels.sessions import TRACKER_SECONDS, end_group_but_trackers, has_children_in
 from labwright.kernels.warm import WarmKernelApp
@@ -193,7 +194,11 @@ def main() -> None:
     before = dict(os.environ)
     arenas = heap.reserve_arenas(SET_ARENAS if setup[0]["modules"] else BARE_ARENAS)
     app = WarmKernelApp.instance()
-    app.warm_up()
+    try:
+        app.warm_up()
+    except Unfit as unfit:
+        channel.send({"event": "unfit", "reason": str(unfit), "read": files_read()})
+        return
     # Libraries look for `get_ipython` when they are imported: without it pandas takes its output for a terminal's.
     with app.shell.builtin_trap:
         refusal = preload(setup[0]["modules"])
@@ -203,6 +208,7 @@ def main() -> None:
     rehearse(app, setup[0]["modules"], Path(setup[0]["scratch"]))
     note_absent()
     note_no_repository()
+    read = files_read()
     app.preloaded, app.last_preloaded = frozenset(sys.modules), next(reversed(sys.modules))
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     arenas.clear()
@@ -210,7 +216,8 @@ def main() -> None:
     heap.make_immortal()
     gc.freeze()
     heap.gather_in_huge_pages()
-    channel.send({"event": "ready", "seconds": time.perf_counter() - started, "modules": top_modules()})
+    seconds = time.perf_counter() - started
+    channel.send({"event": "ready", "seconds": seconds, "modules": top_modules(), "read": read})
     WarmParent(channel, app).serve()
 
 

@@ -32,6 +32,7 @@ from IPython.core.application import BaseIPythonApplication
 from jupyter_client.session import Session
 
 from labwright.kernels.channel import IN_MEMORY_HISTORY, Channel
+from labwright.kernels.readings import NotingLoader, Unfit, must_be_read_by_each, own_modules
 from labwright.kernels.sessions import is_alive, is_resource_tracker
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
 
@@ -229,6 +230,20 @@ class WarmKernelApp(IPKernelApp):
     preloaded: frozenset[str] = frozenset()
     last_preloaded: str | None = None
     added_environment: Mapping[str, str] = {}
+    python_config_loader_class = NotingLoader
+
+    def load_config_file(self, *given: Any, **named: Any) -> None:
+        """As IPython's, for what each of the forks would find there as well; Unfit says why it would not."""
+        before = list(sys.modules)
+        self.raise_config_file_errors = True
+        try:
+            super().load_config_file(suppress_errors=None)
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise Unfit(f"IPython's configuration cannot be loaded ahead of a kernel ({what}).") from error
+        imported = own_modules(sys.modules.keys() - before)
+        if reason := must_be_read_by_each([*NotingLoader.asked, *imported]):
+            raise Unfit(f"IPython's configuration is for each kernel to read: {reason}.")
 
     def warm_up(self) -> None:
         """Everything up to the fork. Nothing here may start a thread or open a socket or file for good."""
