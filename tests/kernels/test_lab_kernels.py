@@ -169,6 +169,23 @@ def test_the_debugger_answers(client):
     assert reply["content"]["success"]
 
 
+def test_its_debugger_hides_what_that_of_an_ordinary_kernel_hides(manager, client, monkeypatch):
+    """Its own frames below a cell, and none of a library that a notebook may step into."""
+    listed = "print(*get_ipython().kernel._kernel_modules, sep='\\n')"
+    ours = set(run(client, listed)[0].splitlines())
+    monkeypatch.setattr(provisioner, "forkable", lambda cmd: None)
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    ordinary = set(run(client, listed)[0].splitlines())
+    assert [file for file in ordinary - ours if not file.endswith("ipykernel_launcher.py")] == []
+    packages = {file.partition("site-packages/")[2].partition("/")[0] for file in ours - ordinary}
+    assert packages <= {"", "IPython", "labwright", "psutil"}  # psutil comes with ports
+
+
+def test_a_line_of_tornados_log_is_written_once(client):
+    assert run(client, "import logging; len(logging.getLogger('tornado').handlers)")[0] == "1"
+
+
 def wait_until_dead(manager):
     deadline = time.monotonic() + 10
     while manager.is_alive():

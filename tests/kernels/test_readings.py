@@ -108,9 +108,8 @@ def test_configuration_that_looks_at_its_process_is_read_by_each_kernel(which, m
     write(home, f"{PROFILE}/part.py", f"{asks}c.InteractiveShell.cache_size = size")
     write(home, "path/asks.py", asks)
     server = ForkServer(tmp_path / "server", idle_seconds=30)
-    run = make_run(ForkServerEngine(server), "print(get_ipython().cache_size)")
-    run.execution.env.clear()
-    run.execution.env.update(variables(home) | {"MY_SIZE": "500"})
+    env = {**variables(home), "MY_SIZE": "500"}
+    run = make_run(ForkServerEngine(server), "print(get_ipython().cache_size)", env=env)
     try:
         outcome = run()
         assert outcome.state == "succeeded", outcome
@@ -119,6 +118,24 @@ def test_configuration_that_looks_at_its_process_is_read_by_each_kernel(which, m
         write(home, f"{PROFILE}/ipython_config.py", "c.InteractiveShell.cache_size = 400")
         assert not run().log
         assert run.text(0) == "400\n"
+    finally:
+        server.stop()
+
+
+def test_stored_variables_come_back_as_they_were_stored_last(make_run, home, tmp_path):
+    write(home, f"{PROFILE}/ipython_config.py", "c.StoreMagics.autorestore = True")
+    server = ForkServer(tmp_path / "server", idle_seconds=30)
+    engine = ForkServerEngine(server)
+
+    def printed(source: str) -> str:
+        run = make_run(engine, source, env=variables(home))
+        assert run().state == "succeeded"
+        return run.text(0)
+
+    try:
+        for value in ("first", "second"):
+            printed(f"kept = {value!r}\n%store kept")
+            assert printed("print(kept)") == f"{value}\n"
     finally:
         server.stop()
 

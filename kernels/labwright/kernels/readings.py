@@ -11,7 +11,7 @@ import itertools
 import site
 import sys
 import sysconfig
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -78,7 +78,7 @@ def of_matplotlib() -> Iterator[Path]:
         yield from (Path(matplotlib.matplotlib_fname()), folder / "matplotlibrc", styles, *styles.glob("*.mplstyle"))
 
 
-def own_modules(names: Collection[str]) -> list[str]:
+def own_modules(names: Iterable[str]) -> list[str]:
     """Files of those of these modules that are not installed, but lie in folders where people edit them."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     installed = (*map(sysconfig.get_path, kinds), *site.getsitepackages(), site.getusersitepackages())

@@ -11,6 +11,7 @@ Faithfulness comes from running ipykernel's own code: this module only cuts `IPK
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import importlib.util
 import inspect
 import itertools
@@ -35,6 +36,9 @@ from labwright.kernels.channel import IN_MEMORY_HISTORY, Channel
 from labwright.kernels.readings import NotingLoader, Unfit, must_be_read_by_each, own_modules
 from labwright.kernels.sessions import is_alive, is_resource_tracker
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
+
+# What an ordinary kernel loads with its sockets, before its debugger: that hides what is loaded from call stacks.
+WITH_SOCKETS = ("email.parser", "psutil", "tornado.platform.asyncio")
 
 # An argument vector as an ordinary kernel has it: libraries look for its traces in `get_ipython().config`.
 UNCONNECTED_FILE = "labwright-kernel.json"
@@ -261,6 +265,8 @@ class WarmKernelApp(IPKernelApp):
         self.configure_tornado_logger()
         self.streams = make_prefork_streams()
         self.patch_io()
+        for name in WITH_SOCKETS:
+            importlib.import_module(name)
         self.kernel = self.kernel_class.instance(
             parent=self,
             session=self.session,
@@ -272,12 +278,19 @@ class WarmKernelApp(IPKernelApp):
         self.init_shell()
         self.warm_caches()
 
+    def configure_tornado_logger(self) -> None:
+        """Once: ipykernel asks for it again with the sockets."""
+        if self.kernel is None:
+            super().configure_tornado_logger()
+
     def warm_caches(self) -> None:
         """Do once what every kernel would do first: none of it leaves a trace in the user's namespace."""
         shell = self.shell
         # Others may look at the environment or the folder when they are loaded: those wait for the fork.
         ours = [name for name in self.extra_extensions if name.startswith("labwright.")]
-        for name in [*self.default_extensions, *ours]:
+        # So does what restores the variables that were stored last.
+        restoring = {"storemagic"} if self.config.StoreMagics.get("autorestore") else set()
+        for name in [*(name for name in self.default_extensions if name not in restoring), *ours]:
             shell.extension_manager.load_extension(name)
         # By the names that they were found under: for a short one the fork would search the whole path again.
         self.default_extensions = [
