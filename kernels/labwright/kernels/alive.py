@@ -23,6 +23,8 @@ from labwright.kernels.sessions import has_children
 from labwright.kernels.warm import WarmKernelApp, modules_since
 
 CONTROL_SECONDS = 5.0
+# A client of the kernel before connects again within 0.2 s, each of its sockets by a clock of its own.
+RESUBSCRIBING_SECONDS = 0.3
 
 
 class NotebookKernel:
@@ -109,6 +111,8 @@ def run_over_zmq(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
         os.dup2(fd, number)
         os.close(fd)
     app.come_alive_over_zmq(request["argv"], on_listening=lambda: os.close(listening))
+    if request["restarted"]:
+        app.wait_for_subscriber(RESUBSCRIBING_SECONDS)
     app.start()
     settle_control(app)
 

@@ -385,5 +385,5 @@ class Run:
             return Outcome("died", error, self.problem, *used)
         if self.died:
             struck = exit.status == signal.SIGKILL and self.engine.oom.struck()
-            return Outcome("died", error, explain(exit.status, exit.peak_memory_bytes, struck, exit.lost), *used)
+            return Outcome("died", error, explain(exit, struck), *used)
         return Outcome("succeeded" if error is None else "failed", error, None, *used)

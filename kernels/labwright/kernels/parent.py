@@ -135,6 +135,7 @@ class WarmParent:
 
     def bury(self, pid: int) -> None:
         kernel_id = self.kernels.pop(pid, None)
+        cpu_limit = cpu_limit_seconds(pid) if kernel_id is not None else {}
         _, status, usage = os.wait4(pid, 0)
         if kernel_id is None:
             return
@@ -144,7 +145,7 @@ class WarmParent:
             # The group's number is nobody else's: we have a child in it.
             end_group_but_trackers(pid)
             self.remains[pid] = time.monotonic() + TRACKER_SECONDS
-        self.channel.send({"event": "exited", "id": kernel_id, "status": status, **used(usage)})
+        self.channel.send({"event": "exited", "id": kernel_id, "status": status, **used(usage), **cpu_limit})
 
     def end_remains(self) -> None:
         for group, deadline in list(self.remains.items()):
@@ -166,6 +167,15 @@ def used(usage: resource.struct_rusage) -> Message:
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_memory_bytes": usage.ru_maxrss * 1024,
     }
+
+
+def cpu_limit_seconds(pid: int) -> Message:
+    """What a process that has ended and is not yet reaped was allowed, and may have set for itself."""
+    try:
+        limit, _ = resource.prlimit(pid, resource.RLIMIT_CPU)
+    except OSError:  # it had become somebody else's
+        return {}
+    return {} if limit == resource.RLIM_INFINITY else {"cpu_limit_seconds": limit}
 
 
 def wake_up_on_sigchld() -> int:

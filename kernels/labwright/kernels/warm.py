@@ -346,6 +346,7 @@ class WarmKernelApp(IPKernelApp):
             self.open_history()
         self.init_blackhole()
         self.init_connection_file()
+        self.subscribed = threading.Event()
         self.init_sockets()
         self.init_heartbeat()
         on_listening()
@@ -364,6 +365,23 @@ class WarmKernelApp(IPKernelApp):
         shell.history_manager.reset(new_session=False)
         history = shell.history_manager
         history.db.execute("UPDATE sessions SET start = datetime('now', 'localtime')")
+
+    def init_iopub(self, context: Any) -> None:
+        super().init_iopub(context)
+        welcome = self.iopub_thread._send_welcome_message
+
+        def note(subscription: str) -> None:
+            welcome(subscription)
+            self.subscribed.set()
+
+        self.iopub_thread._send_welcome_message = note
+
+    def wait_for_subscriber(self, seconds: float) -> None:
+        """Before the first request is answered: what is shown while nobody listens is lost.
+
+        Not at a first start, whose client is there only when the kernel listens, and asks until it hears something.
+        """
+        self.subscribed.wait(seconds)
 
     def open_history(self) -> None:
         """Swap the history in memory for the one on disk that the user's kernels share."""
