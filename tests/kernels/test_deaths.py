@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from labwright.kernels.deaths import count_oom_kills, explain_memory_of_server, limit_bytes, memory_cgroup
+from labwright.kernels.client import Exit
+from labwright.kernels.deaths import count_oom_kills, explain, explain_memory_of_server, limit_bytes, memory_cgroup
 
 V1 = "4:memory:/kubepods/pod1/abc\n2:cpu:/kubepods/pod1/abc\n0::/\n"
 V2 = "0::/user.slice/lab\n"
@@ -57,6 +60,15 @@ def test_in_a_container_the_own_group_is_the_root(mounted: Path) -> None:
 def test_without_control_groups_nothing_is_counted(mounted: Path) -> None:
     assert group_of(V2, mounted) is None
     assert (count_oom_kills(None), limit_bytes(None)) == (0, None)
+
+
+def test_processor_time_is_the_reason_where_the_limit_was_used_up() -> None:
+    limited = Exit(signal.SIGKILL, cpu_seconds=9.9, cpu_limit_seconds=10)
+    assert "had used 9.9 s of the 10 s of processor time" in explain(limited)
+    assert "from outside" in explain(replace(limited, cpu_seconds=3.0))
+    assert "from outside" in explain(replace(limited, cpu_limit_seconds=None))
+    assert "had used 9.9 s of the 10 s of processor time" in explain(replace(limited, status=signal.SIGXCPU))
+    assert "had used the processor time that it was allowed" in explain(Exit(signal.SIGXCPU))
 
 
 def test_the_sentence_says_how_much_there_was() -> None:

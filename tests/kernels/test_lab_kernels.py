@@ -123,6 +123,13 @@ def test_a_restart_gives_a_fresh_kernel_on_the_same_sockets(manager, client):
     assert run(client, "kept")[1]["ename"] == "NameError"
 
 
+@pytest.mark.parametrize("attempt", range(6))
+def test_a_cell_that_is_sent_at_once_after_a_restart_is_seen(attempt, manager, client):
+    """The sockets of a client connect again each by its own clock: the one for output may be the last."""
+    manager.restart_kernel(now=True)
+    assert run(client, "'seen'", seconds=10)[0] == "'seen'"
+
+
 def test_a_kernel_listens_before_its_start_is_told(manager):
     """A client that connects to a Unix socket too early waits 0.1 s, and Jupyter Server then 0.5 s more."""
     assert all(Path(f"{manager.ip}-{port}").exists() for port in manager.ports)
@@ -169,6 +176,23 @@ def test_the_debugger_answers(client):
     assert reply["content"]["success"]
 
 
+def test_its_debugger_hides_what_that_of_an_ordinary_kernel_hides(manager, client, monkeypatch):
+    """Its own frames below a cell, and none of a library that a notebook may step into."""
+    listed = "print(*get_ipython().kernel._kernel_modules, sep='\\n')"
+    ours = set(run(client, listed)[0].splitlines())
+    monkeypatch.setattr(provisioner, "forkable", lambda cmd: None)
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    ordinary = set(run(client, listed)[0].splitlines())
+    assert [file for file in ordinary - ours if not file.endswith("ipykernel_launcher.py")] == []
+    packages = {file.partition("site-packages/")[2].partition("/")[0] for file in ours - ordinary}
+    assert packages <= {"", "IPython", "labwright", "psutil"}  # psutil comes with ports
+
+
+def test_a_line_of_tornados_log_is_written_once(client):
+    assert run(client, "import logging; len(logging.getLogger('tornado').handlers)")[0] == "1"
+
+
 def wait_until_dead(manager):
     deadline = time.monotonic() + 10
     while manager.is_alive():
@@ -190,6 +214,21 @@ def test_the_death_of_an_ordinary_kernel_is_explained_too(manager, client, monke
     os.kill(manager.provisioner.pid, signal.SIGABRT)
     wait_until_dead(manager)
     assert "SIGABRT" in manager.provisioner.death
+
+
+def test_why_a_kernel_died_is_told_until_it_is_started_once_more(manager, client):
+    os.kill(manager.provisioner.pid, signal.SIGSEGV)
+    wait_until_dead(manager)
+    manager.restart_kernel(now=True)  # as Jupyter Server does by itself, before anybody has asked
+    assert "SIGSEGV" in manager.provisioner.death
+    manager.restart_kernel(now=True)
+    assert manager.provisioner.death is None
+
+
+def test_a_kernel_that_has_no_processor_time_left_is_explained(manager, client):
+    client.execute("import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass")
+    wait_until_dead(manager)
+    assert "of the 1 s of processor time that it was allowed" in manager.provisioner.death
 
 
 def test_a_kernel_that_was_stopped_has_no_reason(manager, client):

@@ -314,7 +314,7 @@ def test_a_run_that_no_fork_server_takes_falls_back_and_says_so(make_run, tmp_pa
     outcome = run()
     assert outcome.state == "succeeded"
     assert run.text(0) == "42\n"
-    assert outcome.log.startswith("Fell back to papermill's engine because there is no fork server")
+    assert outcome.log.startswith("Fell back to papermill's engine because it got no fork")
 
 
 def test_a_set_that_is_still_warming_up_keeps_nobody_waiting(make_run, tmp_path):

@@ -28,6 +28,8 @@ from labwright.kernels.warm import WarmKernelApp, modules_since
 
 CONTROL_SECONDS = 5.0
 BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+# A client of the kernel before connects again within 0.2 s, each of its sockets by a clock of its own.
+RESUBSCRIBING_SECONDS = 0.3
 
 
 class NotebookKernel:
@@ -136,6 +138,8 @@ def run_over_zmq(app: WarmKernelApp, request: Message, fds: list[int]) -> None:
     *standard, listening = fds
     take_standard_files(standard)
     app.come_alive_over_zmq(request["argv"], on_listening=lambda: os.close(listening))
+    if request["restarted"]:
+        app.wait_for_subscriber(RESUBSCRIBING_SECONDS)
     app.start()
     settle_control(app)
 

@@ -37,6 +37,8 @@ class Exit:
     status: int
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    # What it was allowed in the end, be it by whoever started it or by itself.
+    cpu_limit_seconds: int | None = None
     lost: str | None = None
 
 
@@ -222,8 +224,8 @@ class ForkServer:
             handle.refusal = event["reason"]
             del self.handles[handle.id]
         elif event["event"] == "exited":
-            used = (event.get("cpu_seconds"), event.get("peak_memory_bytes"))
-            self.end(handle, Exit(event["status"], *used, lost=event.get("lost")))
+            told = {name: event.get(name) for name in ("cpu_seconds", "peak_memory_bytes", "cpu_limit_seconds", "lost")}
+            self.end(handle, Exit(event["status"], **told))
         handle.answered.set()
 
     def end(self, handle: Handle, exit: Exit) -> None:

@@ -69,7 +69,7 @@ class ForkServerEngine:
             record.notebook_complete()
             run.end()
         if run.unstarted is not None and not cancelled.is_set():
-            return fall_back(f"there is no fork server ({run.unstarted})", execution, on_cell, cancelled)
+            return fall_back(f"it got no fork ({run.unstarted})", execution, on_cell, cancelled)
         error = find_error(notebook)
         if error is not None:
             mark_error(notebook, execution.output_path)
@@ -419,5 +419,5 @@ class Run:
             return Outcome("died", error, self.problem, *used)
         if self.died:
             struck = exit.status == signal.SIGKILL and self.engine.oom.struck()
-            return Outcome("died", error, explain(exit.status, exit.peak_memory_bytes, struck, exit.lost), *used)
+            return Outcome("died", error, explain(exit, struck), *used)
         return Outcome("succeeded" if error is None else "failed", error, None, *used)

@@ -11,14 +11,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labwright.kernels import channel as channels
 from labwright.kernels.channel import Channel, Message
-from labwright.kernels.environment import fingerprint, identity, import_time_variables, launch_mark, watched_paths
+from labwright.kernels.environment import (
+    Fingerprint,
+    fingerprint,
+    identity,
+    import_time_variables,
+    launch_mark,
+    watched_paths,
+    written_since,
+)
 from labwright.kernels.errors import SpawnRefused
 from labwright.kernels.preload import BASE, DEFAULT_SETS, choose_set, read_sets, shadowed, top_level, with_base
 
@@ -54,11 +62,11 @@ class Parent:
     preload: str
     process: subprocess.Popen[bytes]
     channel: Channel
-    fingerprint: object
+    fingerprint: Fingerprint
     watched: Sequence[Path]
     variables: Mapping[str, str]
     scratch: Path
-    born: float = field(default_factory=time.monotonic)
+    born_ns: int = field(default_factory=time.time_ns)
     used: float = field(default_factory=time.monotonic)
     ready: bool = False
     kernels: set[str] = field(default_factory=set)
@@ -81,6 +89,16 @@ class Parent:
         self.resident_bytes = resident_bytes(self.process.pid)
         for order in self.give_back():
             self.take(order)
+
+    def watch(self, read: Iterable[str]) -> None:
+        """Also what it says that it has read. What was written while it warmed up it may have as it was before."""
+        new = [path for path in map(Path, read) if path not in self.watched]
+        stale = any(written_since(path, self.born_ns) for path in new)
+        self.watched = (*self.watched, *new)
+        self.fingerprint = () if stale else (*self.fingerprint, *fingerprint(new))
+
+    def is_stale(self) -> bool:
+        return fingerprint(self.watched) != self.fingerprint
 
     def cancel(self, key: str) -> bool:
         """Whether the kernel could be cancelled because it has not been forked yet."""
@@ -115,6 +133,8 @@ class Nursery:
         self.parents: dict[str, Parent] = {}
         self.leaving: list[Parent] = []
         self.failures: dict[str, tuple[int, str]] = {}
+        # By their variables, with the parent that found it out.
+        self.unfit: dict[str, tuple[Parent, str]] = {}
         self.postponed: dict[str, tuple[float, Mapping[str, str], frozenset[str]]] = {}
 
     def read_sets(self) -> None:
@@ -179,8 +199,9 @@ class Nursery:
 
     def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> Parent:
         variables = import_time_variables(env)
+        self.refuse_unfit(variables)
         parent = self.parents.get(self.name_of(env, imports))
-        if parent is not None and fingerprint(parent.watched) != parent.fingerprint:
+        if parent is not None and parent.is_stale():
             self.retire(parent)
             self.read_sets()
             self.refused.clear()
@@ -198,6 +219,16 @@ class Nursery:
             except (OSError, ValueError) as error:
                 raise SpawnRefused(f"A warm parent for {preload!r} cannot be started: {error}") from error
         return parent
+
+    def refuse_unfit(self, variables: Mapping[str, str]) -> None:
+        """Where a fork cannot be what a fresh process would be, for as long as nothing is edited."""
+        if not self.unfit:
+            return
+        name = identity(BASE, variables)
+        parent, reason = self.unfit.get(name, (None, ""))
+        if parent is not None and not parent.is_stale():
+            raise SpawnRefused(reason)
+        self.unfit.pop(name, None)
 
     def start(self, name: str, preload: str, variables: Mapping[str, str]) -> Parent:
         watched = watched_paths(variables)
@@ -224,6 +255,7 @@ class Nursery:
     def note(self, parent: Parent, event: Message) -> None:
         if event["event"] == "ready":
             shutil.rmtree(parent.scratch, ignore_errors=True)
+            parent.watch(event["read"])
             parent.become_ready(frozenset(event["modules"]))
             self.failures.pop(parent.identity, None)
             log.info("parent %d for %s is warm after %.2f s", parent.process.pid, parent.preload, event["seconds"])
@@ -232,6 +264,11 @@ class Nursery:
             parent.spoilt = True
             self.refused[event["module"]] = event["reason"]
             log.warning("%s is not preloaded: %s", event["module"], event["reason"])
+        elif event["event"] == "unfit":
+            parent.spoilt = True
+            parent.watch(event["read"])
+            self.unfit[identity(BASE, parent.variables)] = (parent, event["reason"])
+            log.warning("kernels are ordinary processes: %s", event["reason"])
 
     def bury(self, parent: Parent) -> str:
         """Forget a parent that has ended, and say why it ended."""

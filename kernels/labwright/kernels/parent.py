@@ -27,6 +27,7 @@ from labwright.kernels.channel import Channel, Message, read_memory_file
 from labwright.kernels.errors import ChannelBroken
 from labwright.kernels.firstuses import note_absent, note_no_repository
 from labwright.kernels.preload import preload
+from labwright.kernels.readings import Unfit, files_read
 from labwright.kernels.rehearsal import rehearse
 from labwright.kernels.sessions import TRACKER_SECONDS, end_group_but_trackers, has_children_in
 from labwright.kernels.warm import WarmKernelApp
@@ -135,6 +136,7 @@ class WarmParent:
 
     def bury(self, pid: int) -> None:
         kernel_id = self.kernels.pop(pid, None)
+        cpu_limit = cpu_limit_seconds(pid) if kernel_id is not None else {}
         _, status, usage = os.wait4(pid, 0)
         if kernel_id is None:
             return
@@ -144,7 +146,7 @@ class WarmParent:
             # The group's number is nobody else's: we have a child in it.
             end_group_but_trackers(pid)
             self.remains[pid] = time.monotonic() + TRACKER_SECONDS
-        self.channel.send({"event": "exited", "id": kernel_id, "status": status, **used(usage)})
+        self.channel.send({"event": "exited", "id": kernel_id, "status": status, **used(usage), **cpu_limit})
 
     def end_remains(self) -> None:
         for group, deadline in list(self.remains.items()):
@@ -166,6 +168,15 @@ def used(usage: resource.struct_rusage) -> Message:
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_memory_bytes": usage.ru_maxrss * 1024,
     }
+
+
+def cpu_limit_seconds(pid: int) -> Message:
+    """What a process that has ended and is not yet reaped was allowed, and may have set for itself."""
+    try:
+        limit, _ = resource.prlimit(pid, resource.RLIMIT_CPU)
+    except OSError:  # it had become somebody else's
+        return {}
+    return {} if limit == resource.RLIM_INFINITY else {"cpu_limit_seconds": limit}
 
 
 def wake_up_on_sigchld() -> int:
@@ -194,7 +205,11 @@ def main() -> None:
     before = dict(os.environ)
     arenas = heap.reserve_arenas(SET_ARENAS if setup[0]["modules"] else BARE_ARENAS)
     app = WarmKernelApp.instance()
-    app.warm_up()
+    try:
+        app.warm_up()
+    except Unfit as unfit:
+        channel.send({"event": "unfit", "reason": str(unfit), "read": files_read()})
+        return
     # Libraries look for `get_ipython` when they are imported: without it pandas takes its output for a terminal's.
     with app.shell.builtin_trap:
         refusal = preload(setup[0]["modules"])
@@ -204,6 +219,7 @@ def main() -> None:
     rehearse(app, setup[0]["modules"], Path(setup[0]["scratch"]))
     note_absent()
     note_no_repository()
+    read = files_read()
     app.preloaded, app.last_preloaded = frozenset(sys.modules), next(reversed(sys.modules))
     app.added_environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
     arenas.clear()
@@ -211,7 +227,8 @@ def main() -> None:
     heap.make_immortal()
     gc.freeze()
     heap.gather_in_huge_pages()
-    channel.send({"event": "ready", "seconds": time.perf_counter() - started, "modules": top_modules()})
+    seconds = time.perf_counter() - started
+    channel.send({"event": "ready", "seconds": seconds, "modules": top_modules(), "read": read})
     WarmParent(channel, app).serve()
 
 

@@ -63,6 +63,8 @@ class ForkServerProvisioner(LocalProvisioner):
     oom: OomWatch | None = None
     stopped_on_purpose = False
     death: str | None = None
+    died = False
+    launched = False
 
     # -- starting -------------------------------------------------------------------------------------
 
@@ -91,6 +93,11 @@ class ForkServerProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         self.handle = None
         self.stopped_on_purpose = False
+        # Told while Jupyter Server starts the kernel again by itself, and until it is started once more.
+        if not self.died:
+            self.death = None
+        self.died = False
+        restarted, self.launched = self.launched, True
         self.oom = OomWatch()
         argv = forkable(cmd)
         if argv is None or any(kwargs.get(name) for name in ONLY_OF_A_CHILD):
@@ -99,14 +106,14 @@ class ForkServerProvisioner(LocalProvisioner):
         env = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
         loop = asyncio.get_running_loop()
         try:
-            self.handle = await loop.run_in_executor(None, self.spawn, Path(self.cwd), env, argv)
+            self.handle = await loop.run_in_executor(None, self.spawn, Path(self.cwd), env, argv, restarted)
         except (ForkServerError, FileNotFoundError) as error:
             self.log.warning("Kernel %s is an ordinary process: %s", self.kernel_id, error)
             return await super().launch_kernel(cmd, **kwargs)
         self.pid = self.pgid = self.handle.pid
         return self.connection_info
 
-    def spawn(self, cwd: Path, env: dict[str, str], argv: list[str]) -> Handle:
+    def spawn(self, cwd: Path, env: dict[str, str], argv: list[str], restarted: bool) -> Handle:
         """A kernel that listens already: a client that connects sooner waits out ZeroMQ's reconnect interval."""
         fds = [standard_file(sys.__stdout__, 1), standard_file(sys.__stderr__, 2)]
         server = shared_server(self.directory)
@@ -114,7 +121,7 @@ class ForkServerProvisioner(LocalProvisioner):
         try:
             try:
                 imports = imports_in_file(env.get("JPY_SESSION_NAME", ""), self.imports)
-                handle = server.spawn("zmq", cwd.absolute(), env, [*fds, told], imports, argv=argv)
+                handle = server.spawn("zmq", cwd.absolute(), env, [*fds, told], imports, argv=argv, restarted=restarted)
             finally:
                 os.close(told)
             handle.wait_started(self.start_seconds)
@@ -179,11 +186,11 @@ class ForkServerProvisioner(LocalProvisioner):
         """Find out, once, why a kernel that nobody stopped has died."""
         if self.stopped_on_purpose:
             return
-        self.stopped_on_purpose = True
+        self.stopped_on_purpose = self.died = True
         if exit.status == signal.SIGKILL and self.oom is not None and self.oom.struck():
             self.death = explain_memory_of_server(limit_bytes(self.oom.group))
         else:
-            self.death = explain(exit.status, exit.peak_memory_bytes, False, exit.lost)
+            self.death = explain(exit)
         self.log.error("Kernel %s: %s", self.kernel_id, self.death)
 
 

@@ -11,6 +11,7 @@ Faithfulness comes from running ipykernel's own code: this module only cuts `IPK
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import importlib.util
 import inspect
 import itertools
@@ -32,8 +33,12 @@ from IPython.core.application import BaseIPythonApplication
 from jupyter_client.session import Session
 
 from labwright.kernels.channel import IN_MEMORY_HISTORY, Channel
+from labwright.kernels.readings import NotingLoader, Unfit, must_be_read_by_each, own_modules
 from labwright.kernels.sessions import is_alive, is_resource_tracker
 from labwright.kernels.streams import OutputPump, PreforkStream, make_prefork_streams
+
+# What an ordinary kernel loads with its sockets, before its debugger: that hides what is loaded from call stacks.
+WITH_SOCKETS = ("email.parser", "psutil", "tornado.platform.asyncio")
 
 # An argument vector as an ordinary kernel has it: libraries look for its traces in `get_ipython().config`.
 UNCONNECTED_FILE = "labwright-kernel.json"
@@ -234,6 +239,20 @@ class WarmKernelApp(IPKernelApp):
     preloaded: frozenset[str] = frozenset()
     last_preloaded: str | None = None
     added_environment: Mapping[str, str] = {}
+    python_config_loader_class = NotingLoader
+
+    def load_config_file(self, *given: Any, **named: Any) -> None:
+        """As IPython's, for what each of the forks would find there as well; Unfit says why it would not."""
+        before = list(sys.modules)
+        self.raise_config_file_errors = True
+        try:
+            super().load_config_file(suppress_errors=None)
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise Unfit(f"IPython's configuration cannot be loaded ahead of a kernel ({what}).") from error
+        imported = own_modules(sys.modules.keys() - before)
+        if reason := must_be_read_by_each([*NotingLoader.asked, *imported]):
+            raise Unfit(f"IPython's configuration is for each kernel to read: {reason}.")
 
     def warm_up(self) -> None:
         """Everything up to the fork. Nothing here may start a thread or open a socket or file for good."""
@@ -253,6 +272,8 @@ class WarmKernelApp(IPKernelApp):
         self.configure_tornado_logger()
         self.streams = make_prefork_streams()
         self.patch_io()
+        for name in WITH_SOCKETS:
+            importlib.import_module(name)
         self.kernel = self.kernel_class.instance(
             parent=self,
             session=self.session,
@@ -265,12 +286,19 @@ class WarmKernelApp(IPKernelApp):
         self.shell._last_traceback = None  # ipykernel reads it also where IPython has shown an error by itself
         self.warm_caches()
 
+    def configure_tornado_logger(self) -> None:
+        """Once: ipykernel asks for it again with the sockets."""
+        if self.kernel is None:
+            super().configure_tornado_logger()
+
     def warm_caches(self) -> None:
         """Do once what every kernel would do first: none of it leaves a trace in the user's namespace."""
         shell = self.shell
         # Others may look at the environment or the folder when they are loaded: those wait for the fork.
         ours = [name for name in self.extra_extensions if name.startswith("labwright.")]
-        for name in [*self.default_extensions, *ours]:
+        # So does what restores the variables that were stored last.
+        restoring = {"storemagic"} if self.config.StoreMagics.get("autorestore") else set()
+        for name in [*(name for name in self.default_extensions if name not in restoring), *ours]:
             shell.extension_manager.load_extension(name)
         # By the names that they were found under: for a short one the fork would search the whole path again.
         self.default_extensions = [
@@ -329,6 +357,7 @@ class WarmKernelApp(IPKernelApp):
             self.open_history()
         self.init_blackhole()
         self.init_connection_file()
+        self.subscribed = threading.Event()
         self.init_sockets()
         self.init_heartbeat()
         on_listening()
@@ -347,6 +376,23 @@ class WarmKernelApp(IPKernelApp):
         shell.history_manager.reset(new_session=False)
         history = shell.history_manager
         history.db.execute("UPDATE sessions SET start = datetime('now', 'localtime')")
+
+    def init_iopub(self, context: Any) -> None:
+        super().init_iopub(context)
+        welcome = self.iopub_thread._send_welcome_message
+
+        def note(subscription: str) -> None:
+            welcome(subscription)
+            self.subscribed.set()
+
+        self.iopub_thread._send_welcome_message = note
+
+    def wait_for_subscriber(self, seconds: float) -> None:
+        """Before the first request is answered: what is shown while nobody listens is lost.
+
+        Not at a first start, whose client is there only when the kernel listens, and asks until it hears something.
+        """
+        self.subscribed.wait(seconds)
 
     def open_history(self) -> None:
         """Swap the history in memory for the one on disk that the user's kernels share."""
