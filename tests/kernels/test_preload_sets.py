@@ -132,11 +132,11 @@ def test_tokens_never_reach_a_parent():
 
 
 def test_a_relative_pythonpath_is_as_a_process_in_the_notebooks_folder_reads_it():
-    env = {"PYTHONPATH": "src:/opt/lib::.:../shared"}
-    found = import_time_variables(env, Path("/home/a/work"))
-    assert found == {"PYTHONPATH": "/home/a/work/src:/opt/lib:/home/a/work/../shared"}
+    env = {"PYTHONPATH": "src:/opt/lib::.:../common"}
+    found = import_time_variables(env, Path("/home/a/project"))
+    assert found == {"PYTHONPATH": "/home/a/project/src:/opt/lib:/home/a/project/../common"}
     assert import_time_variables(found) == found
-    assert import_time_variables({"PYTHONPATH": ":."}, Path("/home/a/work")) == {}
+    assert import_time_variables({"PYTHONPATH": ":."}, Path("/home/a/project")) == {}
 
 
 def test_a_parent_may_see_every_variable_that_its_set_looks_at_when_it_is_imported():
