@@ -30,7 +30,7 @@ from labwright.hub.settings import from_environment
 from labwright.hub.tokens import Signer, create_signing_key, load_private_key
 from labwright.hub.usage.clock import Steady
 from labwright.hub.usage.ledger import SqlLedger
-from labwright.spawner.launcher import Launched, Limits, Principal, Status
+from labwright.spawner.launcher import Launched, Principal, Status
 from labwright.spawner.profiles import Profile, QuotaRule, Workbench
 
 START = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -81,17 +81,7 @@ class LauncherOfRecords:
     async def prepare(self, principal: Principal) -> Path:
         return Path("/nowhere")
 
-    async def launch(
-        self,
-        principal: Principal,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        limits: Limits,
-        cwd: Path | None = None,
-        name: str,
-        log: Path | None = None,
-    ) -> Launched:
+    async def launch(self, principal: Principal, argv: Sequence[str], *, env: Mapping[str, str], **_: Any) -> Launched:
         self.alive[env[names.RUNNER_ID]] = True
         return Launched(env[names.RUNNER_ID], 1, "none")
 
