@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -113,6 +114,31 @@ def test_a_process_that_a_notebook_forks_shows_what_it_has_to_show(fork_server_e
     shown = [output.data["text/plain"] for output in run.output.cells[0].outputs]
     assert shown == ["'from the fork'", "'from the kernel'"]
     assert run.text(1) == "'after'"
+
+
+def start_with(run, code, folder):
+    """Have the run's kernel execute `code` before its first cell."""
+    (folder / "startup.py").write_text(code)
+    env = {**run.execution.env, "PYTHONSTARTUP": str(folder / "startup.py")}
+    run.execution = replace(run.execution, env=env)
+
+
+def test_a_kernel_whose_start_up_code_hangs_is_given_up(fork_server_engine, make_run, tmp_path):
+    run = make_run(fork_server_engine, "1")
+    start_with(run, "", tmp_path)
+    assert run().state == "succeeded"
+    (tmp_path / "startup.py").write_text("import time\ntime.sleep(300)")
+    run.execution = replace(run.execution, start_timeout_seconds=1)
+    outcome = run()
+    assert outcome.state == "died"
+    assert outcome.reason == "The kernel was not ready within 1 s."
+
+
+def test_start_up_code_runs_before_the_first_cell(engine, make_run, tmp_path):
+    run = make_run(engine, "started")
+    start_with(run, "started = 'up'", tmp_path)
+    assert run().state == "succeeded"
+    assert run.text(0) == "'up'"
 
 
 def test_an_unknown_kernel_is_named(engine, make_run):

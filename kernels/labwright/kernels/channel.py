@@ -9,7 +9,6 @@ Nothing here is ever unpickled or evaluated: the other end may be a notebook.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -100,11 +99,15 @@ class Channel:
             os.close(fd)
         return received[0], received[1]
 
+    def receive_packet(self) -> tuple[bytes, list[int], int, Any]:
+        return socket.recv_fds(self.sock, PACKET_BYTES + 1, MAX_FDS)
+
     def receive_data(self) -> tuple[Message, int, list[int]] | None:
         try:
-            data, fds, flags, _ = socket.recv_fds(self.sock, PACKET_BYTES + 1, MAX_FDS)
+            data, fds, flags, _ = self.receive_packet()
         except ConnectionResetError:
-            return None
+            # Told once, when the other end left something unread, and before what it had said itself.
+            data, fds, flags, _ = self.receive_packet()
         if not data:
             return None
         try:
@@ -139,9 +142,13 @@ def write_memory_file(data: bytes) -> int:
 
 
 def read_memory_file(fd: int) -> bytes:
-    with os.fdopen(fd, "rb") as file:
+    try:
         size = os.fstat(fd).st_size
-        with contextlib.suppress(OSError):
-            if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS and size <= MESSAGE_BYTES:
-                return os.pread(fd, size, 0) if size < 2**31 - 4096 else file.read()
-        raise ChannelBroken("A large message did not come in a sealed memory file.")
+        # One call reads it all: the limit is below what that can be.
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS and size <= MESSAGE_BYTES:
+            return os.pread(fd, size, 0)
+    except OSError:
+        pass  # not a memory file
+    finally:
+        os.close(fd)
+    raise ChannelBroken("A large message did not come in a sealed memory file.")

@@ -124,6 +124,7 @@ class Run:
         self.goodbye: Exit | None = None
         self.handle: Handle | None = None
         self.channel: Channel | None = None
+        self.ready_by: float | None = None
         self.cell_timeout: float | None = None
         self.interrupt_late_cells = False
         self.cell_deadline: float | None = None
@@ -178,16 +179,24 @@ class Run:
         finally:
             # While the kernel is forked.
             self.record.notebook_start()
-        self.handle.wait_started(self.execution.start_timeout_seconds)
-        deadline = time.monotonic() + self.execution.start_timeout_seconds
-        while (frame := self.hear()) is not None:
-            if frame[0]["op"] == "ready":
-                language_info: Message = frame[0]["language_info"]
-                return language_info
-            if time.monotonic() > deadline:
-                self.problem = f"The kernel was not ready within {self.execution.start_timeout_seconds:g} s."
-                self.kill()
-        return None
+        self.ready_by = time.monotonic() + self.execution.start_timeout_seconds
+        while (frame := self.hear()) is not None and frame[0]["op"] != "ready":
+            pass
+        self.ready_by = None
+        if frame is None:
+            self.handle.wait_started(SHUTDOWN_SECONDS)
+            return None
+        self.handle.answered.wait(SHUTDOWN_SECONDS)
+        language_info: Message = frame[0]["language_info"]
+        return language_info
+
+    def check_start(self) -> None:
+        if self.ready_by is not None and time.monotonic() > self.ready_by:
+            self.ready_by = None
+            assert self.handle is not None
+            self.handle.wait_started(0)
+            self.problem = f"The kernel was not ready within {self.execution.start_timeout_seconds:g} s."
+            self.kill()
 
     def run_cells(self) -> bool:
         """Whether the kernel lived to the end (of the notebook, or of the cell that failed)."""
@@ -302,6 +311,7 @@ class Run:
             # By the clock and not only when it is quiet: a cell that prints without end can be stopped too.
             if not ready or time.monotonic() >= self.next_check:
                 self.next_check = time.monotonic() + TICK_SECONDS
+                self.check_start()
                 self.check_cell()
                 self.must_stop()
                 self.save_long_cell()

@@ -31,6 +31,7 @@ READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 # ipykernel sends what was printed at least this often; so does a notebook run.
 FLUSH_SECONDS = 0.2
+Decoder = codecs.getincrementaldecoder("utf-8")
 # Called with the GIL held: threads must not write between the pieces of a `print` because we let go of it there.
 ioctl = ctypes.PyDLL(None).ioctl
 
@@ -74,9 +75,13 @@ class PreforkStream(OutStream):
         super().__init__(session, pub_thread, self.name, echo=echo, watchfd=watchfd)
         self.plugged = True
 
-    def plug_into_channel(self, session: Any, lock: threading.RLock, echo: bool) -> None:
-        fd = {"stdout": 1, "stderr": 2}[self.name]
+    def prepare(self, session: Any) -> None:
+        """Before the fork, what `plug_into_channel` would do after it."""
         super().__init__(session, CallingThread(), self.name, watchfd=False)
+
+    def plug_into_channel(self, lock: threading.RLock, echo: bool) -> None:
+        fd = {"stdout": 1, "stderr": 2}[self.name]
+        self._master_pid = os.getpid()
         self._original_stdstream_fd = fd
         self._original_stdstream_copy = os.dup(fd)
         self.raw = RawOutput(fd, lock, self._original_stdstream_copy if echo else None)
@@ -115,7 +120,7 @@ class PreforkStream(OutStream):
                 self.raw.in_transit = False
 
     def flush(self) -> None:
-        if self.pub_thread is None:
+        if not self.plugged:
             return
         if self.raw is None:
             super().flush()
@@ -146,7 +151,7 @@ class RawOutput:
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.dup2(writer, fd)
         os.close(writer)
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.decoder = Decoder("replace")
 
     def waiting_bytes(self) -> int:
         failed = ioctl(self.reader, termios.FIONREAD, ctypes.byref(self.size))

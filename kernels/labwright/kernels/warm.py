@@ -2,15 +2,16 @@
 
 Before the fork everything that is the same for every kernel of one user and environment is done:
 configuration read, shell and magics made, modules preloaded. After the fork `come_alive_*` does what
-belongs to one kernel: sockets or channel, streams, history, identity, start-up files. No thread, event
-loop, ZeroMQ context or database file exists before the fork.
+belongs to one kernel: sockets or channel, streams, history, identity, start-up files. No thread, ZeroMQ
+context or database file exists before the fork, and an event loop only without the files that it waits with.
 
 Faithfulness comes from running ipykernel's own code: this module only cuts `IPKernelApp.initialize` in two.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import asyncio
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -18,19 +19,21 @@ import itertools
 import json
 import logging
 import os
+import selectors
 import signal
 import sys
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ipykernel.displayhook import ZMQDisplayHook
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
-from IPython.core.application import BaseIPythonApplication
+from IPython.core.application import ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS, BaseIPythonApplication
 from jupyter_client.session import Session
+from tornado.ioloop import IOLoop
 
 from labwright.kernels.channel import IN_MEMORY_HISTORY, Channel
 from labwright.kernels.readings import NotingLoader, Unfit, must_be_read_by_each, own_modules
@@ -124,11 +127,9 @@ class SwitchingSession(Session):
         return packed
 
     def start_over(self) -> None:
-        """Forget everything that would make this process look like the one it was forked from."""
-        self.session = uuid.uuid4().hex
+        """Forget everything that would make this process look like the one it was forked from, which sent nothing."""
+        self.session = new_id()
         self.pid = os.getpid()
-        self.message_count = 0
-        self.digest_history = set()
 
     def feed_identities(self, msg_list: Any, copy: bool = True) -> Any:
         if self.channel is None:
@@ -175,6 +176,11 @@ class WarmKernel(IPythonKernel):
     def _supports_kernel_subshells(self) -> bool:
         return self.shell_channel_thread is not None and not self.without_sockets
 
+    def _publish_status(self, status: str, *where: Any, **parent: Any) -> None:
+        # That a kernel is starting has no cell to belong to.
+        if not (self.without_sockets and status == "starting"):
+            super()._publish_status(status, *where, **parent)
+
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         # Without sockets there is no queue: the engine decides whether to go on after an error.
         if not self.without_sockets:
@@ -206,7 +212,7 @@ class WarmKernel(IPythonKernel):
 
     def start_over(self) -> None:
         """Take an identity of its own and point the shell's publishers to the sockets of this process."""
-        self.ident = str(uuid.uuid4())
+        self.ident = new_id()
         displayhook, publisher = self.shell.displayhook, self.shell.display_pub
         displayhook.pub_socket = publisher.pub_socket = self.iopub_socket
         displayhook.topic = self._topic("execute_result")
@@ -224,9 +230,23 @@ class Known:
         return names.difference(*self.parts)
 
 
+def new_id() -> str:
+    """An identity as hard to guess as a UUID, whose class would cost a fork 80 pages."""
+    return os.urandom(16).hex()
+
+
 def modules_since(last: str | None) -> list[str]:
     """Names of the modules that were imported after `last`, newest first. Looks at no other."""
     return list(itertools.takewhile(lambda name: name != last, reversed(sys.modules)))
+
+
+STARTUP_FOLDERS = [str(Path(folder) / "startup") for folder in (*ENV_CONFIG_DIRS, *SYSTEM_CONFIG_DIRS)]
+
+
+def holds_code(folder: str) -> bool:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.name.endswith((".py", ".ipy")) for entry in entries)
+    return False
 
 
 class WarmKernelApp(IPKernelApp):
@@ -239,6 +259,7 @@ class WarmKernelApp(IPKernelApp):
     preloaded: frozenset[str] = frozenset()
     last_preloaded: str | None = None
     added_environment: Mapping[str, str] = {}
+    asyncio_loop: Any = None
     python_config_loader_class = NotingLoader
 
     def load_config_file(self, *given: Any, **named: Any) -> None:
@@ -284,6 +305,12 @@ class WarmKernelApp(IPKernelApp):
         self.init_path()
         self.init_shell()
         self.shell._last_traceback = None  # ipykernel reads it also where IPython has shown an error by itself
+        self.displayhook = ZMQDisplayHook(self.session, None)
+        self.displayhook.get_execution_count = lambda: self.kernel.execution_count
+        for stream in self.streams:
+            stream.prepare(self.session)
+        self.prepare_history()
+        self.prepare_event_loop()
         self.warm_caches()
 
     def configure_tornado_logger(self) -> None:
@@ -300,14 +327,8 @@ class WarmKernelApp(IPKernelApp):
         restoring = {"storemagic"} if self.config.StoreMagics.get("autorestore") else set()
         for name in [*(name for name in self.default_extensions if name not in restoring), *ours]:
             shell.extension_manager.load_extension(name)
-        # By the names that they were found under: for a short one the fork would search the whole path again.
-        self.default_extensions = [
-            name if name in shell.extension_manager.loaded else f"IPython.extensions.{name}"
-            for name in self.default_extensions
-        ]
-        # Patterns are compiled once: IPython looks for start-up files by these.
-        fnmatch.filter((), "*.py")
-        fnmatch.filter((), "*.ipy")
+        self.default_extensions = [name for name in self.default_extensions if name in restoring]
+        self.extra_extensions = [name for name in self.extra_extensions if name not in ours]
         # ipykernel asks for it with each cell.
         function: Any = type(shell).run_cell_async
         function.__signature__ = inspect.signature(function)
@@ -320,7 +341,31 @@ class WarmKernelApp(IPKernelApp):
         except ZeroDivisionError:
             shell.InteractiveTB.structured_traceback(*sys.exc_info(), tb_offset=0)
 
+    def prepare_history(self) -> None:
+        history = self.shell.history_manager
+        # At exit it closes its file, and memory is memory.
+        history._finalizer.detach()
+        self.date_history()
+
+    def date_history(self) -> None:
+        """Have the session begin now: it was made with the parent's shell."""
+        self.shell.history_manager.db.execute("UPDATE sessions SET start = datetime('now', 'localtime')")
+
+    def prepare_event_loop(self) -> None:
+        """Make the loop of every kernel, but for the files that it waits with: those are one process's."""
+        self.asyncio_loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.asyncio_loop)
+        IOLoop.current()
+        self.asyncio_loop._close_self_pipe()
+        self.asyncio_loop._selector.close()
+
     # -- after the fork -------------------------------------------------------------------------------
+
+    def open_event_loop(self) -> None:
+        self.asyncio_loop._selector = selectors.DefaultSelector()
+        self.asyncio_loop._make_self_pipe()
+        # Python 3.12 takes it from a fork.
+        asyncio.set_event_loop(self.asyncio_loop)
 
     def come_alive_in_notebook(self, channel: Channel, echo: bool) -> None:
         """Finish as the kernel of a notebook run: requests and replies take `channel`, no socket is made.
@@ -335,14 +380,13 @@ class WarmKernelApp(IPKernelApp):
         kernel.without_sockets = True
         # It waits for ZeroMQ to deliver what was printed; a channel delivers in order.
         kernel._execute_sleep = 0.0
-        # At exit IPython empties its namespaces and closes its history; `leave` does the one, and memory is memory.
+        # At exit IPython empties its namespaces, which `leave` does.
         self.shell._atexit_once_called = True
-        self.shell.history_manager._finalizer.detach()
         kernel.shell_channel_thread = MainThreadOnly()
         kernel.start_over()
         assert self.streams is not None
         for stream in self.streams:
-            stream.plug_into_channel(self.session, lock, echo)
+            stream.plug_into_channel(lock, echo)
         self.log_beside_the_output()
         OutputPump(list(self.streams), lock).start()
         self.finish()
@@ -369,13 +413,14 @@ class WarmKernelApp(IPKernelApp):
 
     def start_over(self) -> None:
         self.session.start_over()
+        self.open_event_loop()
         shell = self.shell
         # Sets what the shell wants in every kernel's environment (TERM, PAGER, …).
         shell.init_environment()
-        shell.starting_dir = str(Path.cwd())
-        shell.history_manager.reset(new_session=False)
-        history = shell.history_manager
-        history.db.execute("UPDATE sessions SET start = datetime('now', 'localtime')")
+        here = Path.cwd()
+        shell.starting_dir = str(here)
+        shell.history_manager.dir_hist[:] = [here]
+        self.date_history()
 
     def init_iopub(self, context: Any) -> None:
         super().init_iopub(context)
@@ -429,10 +474,7 @@ class WarmKernelApp(IPKernelApp):
                 handler.setStream(open(raw, "w", closefd=False))  # noqa: SIM115 - lives as long as the log
 
     def install_displayhook(self) -> None:
-        from ipykernel.displayhook import ZMQDisplayHook
-
-        self.displayhook = ZMQDisplayHook(self.session, self.iopub_socket)
-        self.displayhook.get_execution_count = lambda: self.kernel.execution_count
+        self.displayhook.pub_socket = self.iopub_socket
         sys.displayhook = self.displayhook
 
     def finish(self) -> None:
@@ -443,6 +485,13 @@ class WarmKernelApp(IPKernelApp):
         self.init_code()
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def _run_startup_files(self) -> None:
+        """Where there are any: IPython looks for them with six patterns."""
+        assert self.profile_dir is not None
+        folders = [self.profile_dir.startup_dir, *STARTUP_FOLDERS]
+        if os.environ.get("PYTHONSTARTUP") or any(map(holds_code, folders)):
+            super()._run_startup_files()
 
     def init_code(self) -> None:
         """As IPython's, which then lists all modules by name: that would copy 700 pages that a fork shares."""
