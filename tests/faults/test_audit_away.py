@@ -92,6 +92,24 @@ def test_a_slot_waits_for_the_trail_and_is_fired_once(
     assert told(database_url, "schedule.fire") == [job["id"]]
 
 
+def test_the_job_of_somebody_who_left_is_paused_once_the_trail_can_tell_of_it(
+    alice: Client, workplace: Workplace, database: Database, database_url: str, wait_for_log: Callable[[str], None]
+) -> None:
+    workplace.ledger.limit = 0
+    job = alice.core("POST", "/jobs", json=job_request("1", schedule=HOURLY))
+    workplace.left.add("alice")
+
+    def is_paused() -> bool:
+        return bool(alice.core("GET", f"/jobs/{job['id']}")["paused"])
+
+    with trail_away(database):
+        slot_after(workplace, job)
+        wait_for_log(f"job {job['id']} is not fired")
+        assert not is_paused()
+    eventually(is_paused, seconds=30, what="the pause")
+    assert told(database_url, "schedule.pause") == [job["id"]]
+
+
 def test_a_run_that_ends_without_the_trail_keeps_its_lease_and_is_written_down_later(
     alice: Client, workplace: Workplace, database: Database, database_url: str, wait_for_log: Callable[[str], None]
 ) -> None:

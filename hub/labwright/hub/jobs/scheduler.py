@@ -110,17 +110,20 @@ class Scheduler:
         unfired: set[str] = set()
         for job in await run_in_threadpool(self._due, now):
             try:
-                groups = await current_groups(self._core, job.owner, job.owner_groups)
-            except OwnerGone:
-                await run_in_threadpool(self._pause, job, "Its owner is no longer known to the hub.")
-                continue
-            try:
-                await run_in_threadpool(self._fire, job.id, groups, now)
+                await self._fire_or_pause(job, now)
             except AuditAway as error:  # it stays due; what runs is looked after all the same
                 unfired.add(job.id)
                 if job.id not in self._unfired:  # once, not every second
                     log.warning("job %s is not fired: %s", job.id, error)
         self._unfired = unfired
+
+    async def _fire_or_pause(self, job: sa.Row[Any], now: datetime) -> None:
+        try:
+            groups = await current_groups(self._core, job.owner, job.owner_groups)
+        except OwnerGone:
+            await run_in_threadpool(self._pause, job, "Its owner is no longer known to the hub.")
+        else:
+            await run_in_threadpool(self._fire, job.id, groups, now)
 
     def _due(self, now: datetime) -> list[sa.Row[Any]]:
         with self._core.database.read() as connection:
@@ -132,6 +135,9 @@ class Scheduler:
             values = {"paused": True, "reason": reason, "updated": now}
             connection.execute(jobs.update().where(jobs.c.id == job.id).values(**values))
             self._core.events.append(connection, owner=job.owner, topic="job", key=job.id, action="updated", now=now)
+            self._core.audit.append(
+                connection, now=now, who=job.owner, action="schedule.pause", what=job.id, details={"reason": reason}
+            )
 
     def _fire(self, job_id: str, groups: list[str], now: datetime) -> None:
         """Queue what is due by the job's misfire policy and move it on, in one transaction."""
