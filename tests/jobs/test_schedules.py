@@ -8,6 +8,8 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labwright.api.errors import BadSchedule
 from labwright.api.jobs import Schedule
@@ -134,6 +136,42 @@ def test_the_next_firing_strictly_grows() -> None:
 def test_an_impossible_schedule_is_refused(cron: str) -> None:
     with pytest.raises(BadSchedule):
         next_firings(Schedule(cron=cron, timezone="UTC"), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def field_texts(low: int, high: int, *words: str) -> st.SearchStrategy[str]:
+    """A field: mostly what its grammar allows, in or out of its range, and sometimes anything."""
+    value = st.integers(low, high).map(str) | st.sampled_from(["*", *words])
+    stepped = st.tuples(value, st.integers(0, 70)).map(lambda parts: f"{parts[0]}/{parts[1]}")
+    spans = st.tuples(value, value).map("-".join)
+    listed = st.lists(value | spans | stepped, min_size=1, max_size=3).map(",".join)
+    return st.one_of(st.just("*"), value, listed, listed, st.text("0159*/-,#?LWx²\u0663 ", max_size=4))
+
+
+CRONS = st.tuples(
+    field_texts(0, 59, "60"),
+    field_texts(0, 23, "24"),
+    field_texts(1, 31, "0", "32", "L", "LW", "15W"),
+    field_texts(1, 12, "0", "13", "JAN", "feb"),
+    field_texts(0, 7, "8", "MON", "fri", "5#3", "MON#5", "5L", "5#9"),
+).map(" ".join)
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+
+
+@settings(max_examples=1000)
+@given(CRONS | st.text(max_size=30), st.sampled_from(ZONES), MOMENTS)
+def test_whatever_is_written_is_refused_or_fires_ever_later_and_is_said_in_words(
+    cron: str, zone: str, after: datetime
+) -> None:
+    schedule = Schedule(cron=cron, timezone=zone)
+    try:
+        found = next_firings(schedule, after)
+    except BadSchedule:
+        return
+    assert all(earlier < later for earlier, later in pairwise([after, *found]))
+    slots, following = due(schedule, found[0], found[-1])
+    assert [slots[0], slots[-1]] == [found[0], found[-1]]  # what lies more than a year back is gone
+    assert following > found[-1]
+    assert zone in sentence(schedule)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", ""])
