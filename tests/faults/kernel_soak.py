@@ -34,13 +34,14 @@ NOTEBOOK = new_notebook(
         # A subprocess that would outlive the kernel.
         new_code_cell("import subprocess\nchild = subprocess.Popen(['sleep', '300'])\nprint(number)"),
         # Shared memory that nobody unlinks, now and then: it costs a process of Python's to watch over it, which is
-        # started first: killed between making memory and telling that process, Python leaves it, forked or not.
+        # told first: killed between making memory and telling that process, Python leaves it, forked or not.
         new_code_cell("""if number % 4 == 0:
     import os
     from multiprocessing import resource_tracker
-    resource_tracker.ensure_running()
     from multiprocessing.shared_memory import SharedMemory
-    memory = SharedMemory(f"{os.environ['LABWRIGHT_SOAK_MEMORY']}{number}", create=True, size=4096)"""),
+    name = f"{os.environ['LABWRIGHT_SOAK_MEMORY']}{number}"
+    resource_tracker.register(f"/{name}", "shared_memory")
+    memory = SharedMemory(name, create=True, size=4096)"""),
         new_code_cell("number * 2"),
     ],
     metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
