@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -39,13 +40,15 @@ class Lab:
         return panel
 
     def upload(self, file: Path) -> None:
-        """Put a file into the folder that the file browser shows."""
+        """Put a file into the home, which the file browser shows."""
         browser = self.page.locator("#filebrowser")
         if not browser.is_visible():
             self.page.locator(".jp-SideBar .lm-TabBar-tab[data-id='filebrowser']").click()
         with self.page.expect_file_chooser() as chooser:
             browser.locator("[data-jp-item-name='uploader'] jp-button").click()
-        known = self.file(file.name).is_visible()
+        # Lab asks only after it has read the folder anew: what the list shows by now may be older.
+        base = self.page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent).baseUrl")
+        known = self.page.request.get(urljoin(self.page.url, f"{base}api/contents/{file.name}?content=0")).ok
         chooser.value.set_files(file)
         if known:
             self.page.locator(".jp-Dialog .jp-mod-accept").click()
