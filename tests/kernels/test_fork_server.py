@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -16,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from labwright.kernels import nursery
-from labwright.kernels.channel import Channel
+from labwright.kernels import client, nursery
+from labwright.kernels.channel import Channel, pair
 from labwright.kernels.client import ForkServer, Handle
-from labwright.kernels.errors import ForkServerError, SpawnRefused
+from labwright.kernels.errors import ForkServerError, ForkServerGone, SpawnRefused
 from labwright.kernels.folder import connect
 from labwright.kernels.preload import BASE
 from tests.kernels.conftest import plain_environment
@@ -257,6 +258,42 @@ def test_an_order_that_cannot_be_sent_is_no_death_of_the_others(server, start, t
     with pytest.raises(ForkServerError, match="Bad file descriptor"):
         server.spawn("notebook", tmp_path, plain_environment(), [resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1])
     assert not kernel.ended.is_set()
+
+
+def test_an_order_goes_to_the_next_server_however_often_one_dies_that_still_took_the_connection(
+    server, start, monkeypatch
+):
+    dying = 3
+
+    def connect_to_the_dying(directory: Path) -> socket.socket | None:
+        # The system closes a killed server's files one by one: its connections, and then where it listens.
+        nonlocal dying
+        if not dying:
+            return connect(directory)
+        dying -= 1
+        ours, theirs = pair()
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr(client, "connect", connect_to_the_dying)
+    handle = start()
+    assert dying == 0
+    assert handle.exit is None
+    handle.signal(signal.SIGKILL)
+    assert handle.ended.wait(10)
+    assert handle.exit.lost is None
+
+
+def test_servers_that_die_as_they_are_asked_are_given_up(server, start, monkeypatch):
+    def connect_to_the_dying(directory: Path) -> socket.socket:
+        ours, theirs = pair()
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr(client, "START_SECONDS", 0.1)
+    monkeypatch.setattr(client, "connect", connect_to_the_dying)
+    with pytest.raises(ForkServerGone, match=re.escape(str(server.directory / "log"))):
+        start()
 
 
 def test_what_lies_in_the_clients_folder_is_not_imported_by_the_server(server, start, tmp_path, monkeypatch):

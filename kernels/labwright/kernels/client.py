@@ -127,22 +127,30 @@ class ForkServer:
         return handle
 
     def send_spawn(self, handle: Handle, request: Message, fds: Sequence[int]) -> None:
+        """Send the order to a server that takes it: what could not be sent, none has heard, and it may be sent again.
+
+        One that is being killed may have closed its connections and still take new ones, for a moment.
+        """
+        deadline = time.monotonic() + START_SECONDS
         with self.lock:
-            channel = self.connected()
-            self.handles[handle.id] = handle
-            try:
-                channel.send(request, fds)
-            except ConnectionError:
-                # The server went away since the last call: a new one starts, once.
-                self.lose(channel)
-                self.handles[handle.id] = handle
-                handle.answered.clear()
-                handle.ended.clear()
-                handle.exit = None
-                self.connected().send(request, fds)
-            except OSError as error:
-                del self.handles[handle.id]
+            while not self.sent(handle, request, fds):
+                if time.monotonic() > deadline:
+                    raise ForkServerGone(f"The fork server ends as it is asked; see {self.directory / 'log'}.")
+                time.sleep(0.005)
+
+    def sent(self, handle: Handle, request: Message, fds: Sequence[int]) -> bool:
+        """Whether there was a server to send the order to; for whoever holds the lock."""
+        channel = self.connected()
+        self.handles[handle.id] = handle
+        try:
+            channel.send(request, fds)
+        except OSError as error:
+            del self.handles[handle.id]
+            if not isinstance(error, ConnectionError):
                 raise ForkServerError(f"The fork server cannot be asked: {error.strerror}.") from error
+            self.lose(channel)
+            return False
+        return True
 
     def warm(self, env: Mapping[str, str], imports: frozenset[str]) -> None:
         """Have a parent ready for notebooks that import these modules."""
