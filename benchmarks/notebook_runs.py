@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -96,6 +96,7 @@ def workers(count: int, log: Path) -> ProcessPoolExecutor:
 def measure(pool: ProcessPoolExecutor, side: str, directory: str, seconds: float, workers: int) -> list[float]:
     started = time.monotonic()
     counts = [pool.submit(work, side, directory, seconds) for _ in range(workers)]
+    wait(counts)
     total = sum(count.result() for count in counts)
     return [total / (time.monotonic() - started)]
 
