@@ -35,7 +35,9 @@ def again_if_lost(peer: Measure) -> Sequence[float]:
     for _ in range(REPEATS):
         try:
             return peer()
-        except RuntimeError as error:  # nbclient's
+        except RuntimeError as error:
+            if not str(error).startswith("Kernel "):  # jupyter_client's of a kernel that did not come up
+                raise
             print(f"a round of the peer's is measured again: {error}", flush=True)
     return peer()
 
